@@ -1,0 +1,2 @@
+//! swarmlite
+fn main() {}

@@ -1,0 +1,30 @@
+//! What a swarm is made of: ids, specs, objects, task states and who may move them, limits.
+//!
+//! **Owns** the domain types. A value of one of these types is valid by construction where the type can express it
+//! ([`ServiceName`], [`TaskState`]); what needs the rest of the world to judge is judged elsewhere.
+//!
+//! **Must never** do I/O, read the clock, or know Docker's JSON or protobuf. The serde derives are for one purpose: the
+//! persisted form (MessagePack with field names, fields only ever added; see docs/ARCHITECTURE.md, "Serialisation").
+
+pub mod limits;
+
+mod cluster;
+mod id;
+mod meta;
+mod node;
+mod service;
+mod task;
+
+pub use cluster::{Cluster, ClusterSpec, GossipKey, JoinTokens, RootCa};
+pub use id::{ClusterId, InvalidId, NodeId, ServiceId, TaskId};
+pub use meta::{Meta, Timestamp};
+pub use node::{
+    Availability, EngineDescription, ManagerStatus, Node, NodeDescription, NodeSpec, NodeState, NodeStatus, Platform,
+    Resources, Role,
+};
+pub use service::{
+    ContainerSpec, DnsConfig, EndpointMode, EndpointSpec, FailureAction, Healthcheck, InvalidServiceName, Limits,
+    LogDriver, Mode, Mount, MountKind, Placement, PortConfig, Protocol, PublishMode, ResourceRequirements,
+    RestartCondition, RestartPolicy, Service, ServiceName, ServiceSpec, TaskSpec, Ulimit, UpdateConfig, UpdateOrder,
+};
+pub use task::{ContainerStatus, Owner, PortStatus, Task, TaskState, TaskStatus};

@@ -1,0 +1,501 @@
+//! Services and what they ask for. Optional fields keep "not given" apart from "given as the default", because the API
+//! must echo what the user sent.
+
+use crate::{Meta, ServiceId, limits};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// A service: a desired state in one object.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Service {
+    /// Its id.
+    pub id: ServiceId,
+    /// Version and times.
+    pub meta: Meta,
+    /// What the user wants.
+    pub spec: ServiceSpec,
+    /// Rises with every change of the spec; tasks carry the one they were made from.
+    pub spec_version: u64,
+    /// What the user wanted before.
+    pub previous_spec: Option<ServiceSpec>,
+}
+
+/// What a user wants of a service.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServiceSpec {
+    /// Its name, unique in the cluster.
+    pub name: ServiceName,
+    /// User labels of the service.
+    pub labels: BTreeMap<String, String>,
+    /// What each task runs.
+    pub task: Arc<TaskSpec>,
+    /// How many.
+    pub mode: Mode,
+    /// How it is updated.
+    pub update: Option<UpdateConfig>,
+    /// How an update is undone.
+    pub rollback: Option<UpdateConfig>,
+    /// How it is reached.
+    pub endpoint: Option<EndpointSpec>,
+}
+
+/// A service name: a DNS label, `^[a-zA-Z0-9](?:[-_]*[A-Za-z0-9]+)*$`, at most 63 characters (SwarmKit controlapi).
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct ServiceName(String);
+
+/// A string that is not a service name, with SwarmKit's words.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidServiceName {
+    /// Nothing at all.
+    #[error("meta: name must be provided")]
+    Empty,
+    /// Not a DNS label.
+    #[error("name must be valid as a DNS name component")]
+    NotALabel,
+    /// Too long.
+    #[error("name must be 63 characters or fewer")]
+    TooLong,
+}
+
+/// How many tasks a service has.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Mode {
+    /// So many, wherever they fit.
+    Replicated {
+        /// How many.
+        replicas: u64,
+    },
+}
+
+/// What each task of a service runs.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct TaskSpec {
+    /// The container.
+    pub container: ContainerSpec,
+    /// What it needs and may use.
+    pub resources: Option<ResourceRequirements>,
+    /// What happens when it ends.
+    pub restart: Option<RestartPolicy>,
+    /// Where it may run.
+    pub placement: Option<Placement>,
+    /// Where its output goes.
+    pub log_driver: Option<LogDriver>,
+    /// Raised to replace all tasks though nothing changed.
+    pub force_update: u64,
+}
+
+/// A container, in the engine's terms.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ContainerSpec {
+    /// Image reference.
+    pub image: String,
+    /// Labels of the container.
+    pub labels: BTreeMap<String, String>,
+    /// The entrypoint.
+    pub command: Vec<String>,
+    /// Its arguments (the engine's `Cmd`).
+    pub args: Vec<String>,
+    /// Host name in the container.
+    pub hostname: String,
+    /// `KEY=value`.
+    pub env: Vec<String>,
+    /// Working directory.
+    pub dir: String,
+    /// `user[:group]`.
+    pub user: String,
+    /// Additional groups.
+    pub groups: Vec<String>,
+    /// Signal that asks it to stop.
+    pub stop_signal: String,
+    /// Time between that signal and the kill.
+    pub stop_grace_period: Option<Duration>,
+    /// A pseudo-terminal.
+    pub tty: bool,
+    /// Keep standard input open.
+    pub open_stdin: bool,
+    /// Read-only root file system.
+    pub read_only: bool,
+    /// An init process in the container.
+    pub init: Option<bool>,
+    /// File systems.
+    pub mounts: Vec<Mount>,
+    /// How its health is asked.
+    pub healthcheck: Option<Healthcheck>,
+    /// `/etc/hosts` lines, each `IP name [name…]`.
+    pub hosts: Vec<String>,
+    /// Resolver settings.
+    pub dns: Option<DnsConfig>,
+    /// Kernel parameters.
+    pub sysctls: BTreeMap<String, String>,
+    /// Capabilities to add.
+    pub cap_add: Vec<String>,
+    /// Capabilities to drop.
+    pub cap_drop: Vec<String>,
+    /// Resource limits of the processes.
+    pub ulimits: Vec<Ulimit>,
+}
+
+/// A file system in a container.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mount {
+    /// What kind.
+    pub kind: MountKind,
+    /// A path of the node (bind) or a volume's name (volume); empty for tmpfs and anonymous volumes.
+    pub source: String,
+    /// Where in the container.
+    pub target: String,
+    /// No writing.
+    pub read_only: bool,
+    /// `default`, `consistent`, `cached`, `delegated`; empty when not given.
+    pub consistency: String,
+    /// Options of the kind, kept as given.
+    pub bind_propagation: String,
+    /// Do not bind sub-mounts.
+    pub bind_non_recursive: bool,
+    /// Do not copy the image's files into a new volume.
+    pub volume_no_copy: bool,
+    /// Labels of a new volume.
+    pub volume_labels: BTreeMap<String, String>,
+    /// Driver name of a new volume; empty for the default.
+    pub volume_driver: String,
+    /// Options for that driver.
+    pub volume_driver_opts: BTreeMap<String, String>,
+    /// A path inside the volume.
+    pub volume_subpath: String,
+    /// Bytes of a tmpfs; 0 for no limit.
+    pub tmpfs_size_bytes: i64,
+    /// Mode of a tmpfs; 0 for the default.
+    pub tmpfs_mode: u32,
+}
+
+/// The kinds of mount.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum MountKind {
+    /// A path of the node.
+    Bind,
+    /// A volume of the engine.
+    Volume,
+    /// Memory.
+    Tmpfs,
+}
+
+/// How a container's health is asked.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Healthcheck {
+    /// `["CMD", …]`, `["CMD-SHELL", …]`, `["NONE"]`; empty inherits the image's.
+    pub test: Vec<String>,
+    /// Between two checks.
+    pub interval: Option<Duration>,
+    /// For one check.
+    pub timeout: Option<Duration>,
+    /// Failures in a row that make it unhealthy.
+    pub retries: Option<i64>,
+    /// Failures at the start that do not count.
+    pub start_period: Option<Duration>,
+    /// Between two checks at the start.
+    pub start_interval: Option<Duration>,
+}
+
+/// Resolver settings of a container.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct DnsConfig {
+    /// Servers.
+    pub nameservers: Vec<String>,
+    /// Search domains.
+    pub search: Vec<String>,
+    /// Options.
+    pub options: Vec<String>,
+}
+
+/// A process limit.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ulimit {
+    /// Its name, such as `nofile`.
+    pub name: String,
+    /// Soft limit.
+    pub soft: i64,
+    /// Hard limit.
+    pub hard: i64,
+}
+
+/// What a task needs and may use.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct ResourceRequirements {
+    /// Enforced by the engine.
+    pub limits: Option<Limits>,
+    /// Reserved by the scheduler.
+    pub reservations: Option<crate::Resources>,
+}
+
+/// Limits of a container; zero means none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Limits {
+    /// Billionths of a CPU.
+    pub nano_cpus: i64,
+    /// Bytes.
+    pub memory_bytes: i64,
+    /// Processes.
+    pub pids: i64,
+}
+
+/// What happens when a task ends. Fields that are `None` were not given and have Docker's defaults.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct RestartPolicy {
+    /// When it is restarted. Default: any.
+    pub condition: Option<RestartCondition>,
+    /// After what pause. Default: 5 s.
+    pub delay: Option<Duration>,
+    /// How often within the window; 0 for ever. Default: 0.
+    pub max_attempts: Option<u64>,
+    /// The window; zero means since the beginning. Default: 0.
+    pub window: Option<Duration>,
+}
+
+/// When a task is restarted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum RestartCondition {
+    /// Never.
+    None,
+    /// When it failed.
+    OnFailure,
+    /// Always.
+    Any,
+}
+
+/// Where a task may run.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Placement {
+    /// Platforms the image exists for; empty allows all.
+    pub platforms: Vec<crate::Platform>,
+}
+
+/// A logging driver.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct LogDriver {
+    /// Its name; empty for the engine's default.
+    pub name: String,
+    /// Its options.
+    pub options: BTreeMap<String, String>,
+}
+
+/// How an update (or a rollback) proceeds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UpdateConfig {
+    /// Tasks at once; 0 for all.
+    pub parallelism: u64,
+    /// Between two batches.
+    pub delay: Duration,
+    /// What a failure does.
+    pub failure_action: FailureAction,
+    /// How long a new task is watched for failure.
+    pub monitor: Option<Duration>,
+    /// Share of failures that is tolerated, in millionths.
+    pub max_failure_ratio_ppm: u32,
+    /// Which first.
+    pub order: UpdateOrder,
+}
+
+/// What a failed update does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub enum FailureAction {
+    /// Stops where it is.
+    #[default]
+    Pause,
+    /// Goes on.
+    Continue,
+    /// Goes back.
+    Rollback,
+}
+
+/// Which task goes first in an update.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub enum UpdateOrder {
+    /// The old one stops before the new one starts.
+    #[default]
+    StopFirst,
+    /// The new one runs before the old one stops.
+    StartFirst,
+}
+
+/// How a service is reached.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct EndpointSpec {
+    /// By a virtual address or by names.
+    pub mode: EndpointMode,
+    /// Published ports.
+    pub ports: Vec<PortConfig>,
+}
+
+/// How a service's name resolves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub enum EndpointMode {
+    /// To a virtual address.
+    #[default]
+    Vip,
+    /// To its tasks' addresses.
+    DnsRr,
+}
+
+/// A published port.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PortConfig {
+    /// An optional name.
+    pub name: String,
+    /// Protocol.
+    pub protocol: Protocol,
+    /// Port in the container.
+    pub target_port: u16,
+    /// Port outside; 0 lets the engine choose (host mode).
+    pub published_port: u16,
+    /// Where it is published.
+    pub mode: PublishMode,
+}
+
+/// Transport protocols.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
+pub enum Protocol {
+    /// TCP.
+    #[default]
+    Tcp,
+    /// UDP.
+    Udp,
+    /// SCTP.
+    Sctp,
+}
+
+/// Where a port is published.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub enum PublishMode {
+    /// On every node (the routing mesh).
+    #[default]
+    Ingress,
+    /// On the node of the task.
+    Host,
+}
+
+// === impl ServiceName ===
+
+impl ServiceName {
+    /// The name's characters.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl std::str::FromStr for ServiceName {
+    type Err = InvalidServiceName;
+    fn from_str(s: &str) -> Result<Self, InvalidServiceName> {
+        if s.is_empty() {
+            return Err(InvalidServiceName::Empty);
+        }
+        // The pattern says: letters, digits, `-`, `_`; the first and the last are letters or digits.
+        let inner = s.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_');
+        let ends = [s.as_bytes()[0], s.as_bytes()[s.len() - 1]].iter().all(u8::is_ascii_alphanumeric);
+        if !(inner && ends) {
+            return Err(InvalidServiceName::NotALabel);
+        }
+        if s.len() > limits::SERVICE_NAME_CHARS_MAX {
+            return Err(InvalidServiceName::TooLong);
+        }
+        Ok(ServiceName(s.to_owned()))
+    }
+}
+
+impl TryFrom<String> for ServiceName {
+    type Error = InvalidServiceName;
+    fn try_from(s: String) -> Result<Self, InvalidServiceName> {
+        s.parse()
+    }
+}
+
+impl From<ServiceName> for String {
+    fn from(n: ServiceName) -> String {
+        n.0
+    }
+}
+
+impl fmt::Display for ServiceName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for ServiceName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+// === impl RestartPolicy ===
+
+impl RestartPolicy {
+    /// When, with the default filled in.
+    pub fn condition(&self) -> RestartCondition {
+        self.condition.unwrap_or(RestartCondition::Any)
+    }
+
+    /// The pause, with the default filled in.
+    pub fn delay(&self) -> Duration {
+        self.delay.unwrap_or(limits::RESTART_DELAY_DEFAULT)
+    }
+}
+
+// === impl UpdateConfig ===
+
+impl Default for UpdateConfig {
+    fn default() -> Self {
+        UpdateConfig {
+            parallelism: 1,
+            delay: Duration::ZERO,
+            failure_action: FailureAction::Pause,
+            monitor: None,
+            max_failure_ratio_ppm: 0,
+            order: UpdateOrder::StopFirst,
+        }
+    }
+}
+
+// === impl TaskSpec ===
+
+impl TaskSpec {
+    /// What the scheduler must set aside for a task.
+    pub fn reservations(&self) -> crate::Resources {
+        self.resources.as_ref().and_then(|r| r.reservations).unwrap_or_default()
+    }
+
+    /// The restart policy, with the default filled in.
+    pub fn restart_policy(&self) -> RestartPolicy {
+        self.restart.clone().unwrap_or_default()
+    }
+}
+
+// === impl ServiceSpec ===
+
+impl ServiceSpec {
+    /// How many tasks are wanted.
+    pub fn replicas(&self) -> u64 {
+        let Mode::Replicated { replicas } = self.mode;
+        replicas
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_service_name_is_a_dns_label() {
+        for good in ["a", "web", "my-web_1", "A9"] {
+            assert!(good.parse::<ServiceName>().is_ok(), "{good}");
+        }
+        for bad in ["", "-web", "web-", "_a", "we b", "wéb", "a.b"] {
+            assert!(bad.parse::<ServiceName>().is_err(), "{bad}");
+        }
+        assert_eq!("x".repeat(64).parse::<ServiceName>(), Err(InvalidServiceName::TooLong));
+    }
+}
