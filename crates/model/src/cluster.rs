@@ -1,6 +1,6 @@
 //! The cluster object: one in every store.
 
-use crate::{ClusterId, Meta};
+use crate::{ClusterId, Meta, NodeId, Timestamp};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -27,6 +27,9 @@ pub struct Cluster {
     pub subnet_size: u32,
     /// UDP port of the data path.
     pub data_path_port: u16,
+    /// Nodes that were removed, each until its last certificate has expired: such a certificate opens no door.
+    #[serde(default)]
+    pub removed_nodes: BTreeMap<NodeId, Timestamp>,
 }
 
 /// What a user can change about a cluster.

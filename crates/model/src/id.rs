@@ -77,7 +77,13 @@ mod tests {
     #[test]
     fn only_25_lower_case_base36_characters_are_an_id() {
         assert!("0123456789abcdefghijklmno".parse::<NodeId>().is_ok());
-        for bad in ["", "0123456789abcdefghijklmn", "0123456789abcdefghijklmnop", "0123456789ABCDEFGHIJKLMNO", "../../../../../../etc/pass"] {
+        for bad in [
+            "",
+            "0123456789abcdefghijklmn",
+            "0123456789abcdefghijklmnop",
+            "0123456789ABCDEFGHIJKLMNO",
+            "../../../../../../etc/pass",
+        ] {
             assert!(bad.parse::<NodeId>().is_err(), "{bad}");
         }
     }

@@ -6,6 +6,8 @@
 //! **Must never** do I/O, read the clock, or know Docker's JSON or protobuf. The serde derives are for one purpose: the
 //! persisted form (MessagePack with field names, fields only ever added; see docs/ARCHITECTURE.md, "Serialisation").
 
+#![forbid(unsafe_code)]
+
 pub mod limits;
 
 mod cluster;
@@ -24,7 +26,8 @@ pub use node::{
 };
 pub use service::{
     ContainerSpec, DnsConfig, EndpointMode, EndpointSpec, FailureAction, Healthcheck, InvalidServiceName, Limits,
-    LogDriver, Mode, Mount, MountKind, Placement, PortConfig, Protocol, PublishMode, ResourceRequirements,
-    RestartCondition, RestartPolicy, Service, ServiceName, ServiceSpec, TaskSpec, Ulimit, UpdateConfig, UpdateOrder,
+    LogDriver, Mode, Mount, MountKind, Placement, PortConfig, Protocol, PublishMode, RegistryAuth,
+    ResourceRequirements, RestartCondition, RestartPolicy, Service, ServiceName, ServiceSpec, TaskSpec, Ulimit,
+    UpdateConfig, UpdateOrder, UpdateState, UpdateStatus,
 };
 pub use task::{ContainerStatus, Owner, PortStatus, Task, TaskState, TaskStatus};

@@ -1,7 +1,7 @@
 //! Services and what they ask for. Optional fields keep "not given" apart from "given as the default", because the API
 //! must echo what the user sent.
 
-use crate::{Meta, ServiceId, limits};
+use crate::{Meta, ServiceId, Timestamp, limits};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -21,6 +21,43 @@ pub struct Service {
     pub spec_version: u64,
     /// What the user wanted before.
     pub previous_spec: Option<ServiceSpec>,
+    /// How far the last update has come; `None` when there was none, or the last change needed none (scaling). Whoever
+    /// changes the spec sets `None`; one that speaks of another `spec_version` than the service's counts as `None`.
+    #[serde(default)]
+    pub update_status: Option<UpdateStatus>,
+}
+
+/// How far an update (or a rollback) has come. Written by the updater; a user's `rollback` starts with one that says
+/// [`UpdateState::RollbackStarted`] and `manually requested rollback`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UpdateStatus {
+    /// Where it stands.
+    pub state: UpdateState,
+    /// When it began.
+    pub started_at: Timestamp,
+    /// When it was done; `None` until then.
+    pub completed_at: Option<Timestamp>,
+    /// Docker's words for it.
+    pub message: String,
+    /// The service's `spec_version` that it brings about.
+    pub spec_version: u64,
+}
+
+/// Where an update stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum UpdateState {
+    /// Tasks are being replaced.
+    Updating,
+    /// Stopped by a failure; the next change of the service takes it up again.
+    Paused,
+    /// All tasks are new.
+    Completed,
+    /// Tasks are being replaced by what was before.
+    RollbackStarted,
+    /// Stopped by a failure.
+    RollbackPaused,
+    /// All tasks are as before.
+    RollbackCompleted,
 }
 
 /// What a user wants of a service.
@@ -138,6 +175,19 @@ pub struct ContainerSpec {
     pub cap_drop: Vec<String>,
     /// Resource limits of the processes.
     pub ulimits: Vec<Ulimit>,
+    /// What the registry asks for before it gives the image.
+    pub registry_auth: Option<RegistryAuth>,
+}
+
+/// Docker's `X-Registry-Auth` value: credentials, as the client encoded them. Never shown.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct RegistryAuth(pub String);
+
+impl fmt::Debug for RegistryAuth {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("RegistryAuth(..)")
+    }
 }
 
 /// A file system in a container.
@@ -457,6 +507,42 @@ impl Default for UpdateConfig {
             max_failure_ratio_ppm: 0,
             order: UpdateOrder::StopFirst,
         }
+    }
+}
+
+// === impl UpdateState ===
+
+impl UpdateState {
+    /// Docker's word.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            UpdateState::Updating => "updating",
+            UpdateState::Paused => "paused",
+            UpdateState::Completed => "completed",
+            UpdateState::RollbackStarted => "rollback_started",
+            UpdateState::RollbackPaused => "rollback_paused",
+            UpdateState::RollbackCompleted => "rollback_completed",
+        }
+    }
+
+    /// True while tasks are being replaced.
+    pub fn is_in_progress(self) -> bool {
+        matches!(self, UpdateState::Updating | UpdateState::RollbackStarted)
+    }
+}
+
+// === impl Service ===
+
+impl Service {
+    /// The update status, if it speaks of the spec that the service has now.
+    pub fn current_update(&self) -> Option<&UpdateStatus> {
+        self.update_status.as_ref().filter(|u| u.spec_version == self.spec_version)
+    }
+
+    /// The host-mode ports that each of its tasks publishes on its node.
+    pub fn host_ports(&self) -> Vec<PortConfig> {
+        let ports = self.spec.endpoint.iter().flat_map(|e| &e.ports);
+        ports.filter(|p| p.mode == PublishMode::Host).cloned().collect()
     }
 }
 

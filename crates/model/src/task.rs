@@ -45,6 +45,10 @@ pub struct TaskStatus {
     pub message: String,
     /// What went wrong; empty when nothing did.
     pub err: String,
+    /// When it reached `Running`, by the clock of its node; kept when it ends, so that an update knows whether it failed
+    /// while it was still watched. `None` when it never ran.
+    #[serde(default)]
+    pub running_at: Option<Timestamp>,
     /// Its container, once there is one.
     pub container: Option<ContainerStatus>,
     /// Ports the engine published (host mode).
@@ -209,7 +213,7 @@ impl Task {
         self.desired <= TaskState::Running
     }
 
-    /// True when it has a node and its container runs or may come to run there: it counts for the scheduler.
+    /// True when its container runs or may come to run: it counts for the scheduler's spreading.
     pub fn is_active(&self) -> bool {
         self.is_wanted() && !self.status.state.is_terminal()
     }

@@ -7,6 +7,8 @@
 //! parts) from the composition root, so that the simulation can run production code in a world of its own. Measuring
 //! durations and sleeping is done with `tokio::time`, which the simulation controls as it is.
 
+#![forbid(unsafe_code)]
+
 mod clock;
 mod disk;
 mod net;

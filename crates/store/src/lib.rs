@@ -7,6 +7,8 @@
 //! transaction, and a failed check is a clean [`Conflict`]. What apply does with given bytes never changes between
 //! releases, or managers of two releases would diverge.
 
+#![forbid(unsafe_code)]
+
 mod changes;
 mod client;
 mod object;

@@ -12,7 +12,9 @@ pub struct Snapshot {
     cluster: Option<Arc<Cluster>>,
     nodes: Map<NodeId, Arc<Node>>,
     services: Map<ServiceId, Arc<Service>>,
-    service_names: Map<ServiceName, ServiceId>,
+    /// By name. Nothing keeps a transaction without a check from using a name twice, and what is true of a name must follow
+    /// from the objects alone: a manager that was restored from a snapshot knows nothing else.
+    service_names: Map<ServiceName, Map<ServiceId, ()>>,
     tasks: Map<TaskId, Arc<Task>>,
     tasks_of_service: Map<ServiceId, Map<(u64, TaskId), Arc<Task>>>,
     tasks_on_node: Map<NodeId, Map<TaskId, Arc<Task>>>,
@@ -47,9 +49,9 @@ impl Snapshot {
         self.services.get(id)
     }
 
-    /// One service by its name.
+    /// One service by its name; the one with the lowest id, should there be several.
     pub fn service_named(&self, name: &ServiceName) -> Option<&Arc<Service>> {
-        self.service_names.get(name).and_then(|id| self.services.get(id))
+        self.service_names.get(name).and_then(|ids| self.services.get(ids.keys().next()?))
     }
 
     /// All services, by id.
@@ -116,13 +118,26 @@ impl Snapshot {
         self.index = index;
     }
 
+    /// The same object, with its spec shared with an equal one that is here already: each transaction brings specs of its
+    /// own, and a service has many tasks.
+    pub(crate) fn share(&self, object: Object) -> Object {
+        let Object::Task(mut task) = object else { return object };
+        let before = self.tasks.get(&task.id).map(|t| &t.spec);
+        let of_service = self.services.get(&task.service_id).map(|s| &s.spec.task);
+        if let Some(spec) = [before, of_service].into_iter().flatten().find(|s| ***s == *task.spec) {
+            Arc::make_mut(&mut task).spec = spec.clone();
+        }
+        Object::Task(task)
+    }
+
     pub(crate) fn put(&mut self, object: Object) {
         self.take(&object.id());
         match object {
             Object::Cluster(o) => self.cluster = Some(o),
             Object::Node(o) => self.nodes.insert_mut(o.id.clone(), o),
             Object::Service(o) => {
-                self.service_names.insert_mut(o.spec.name.clone(), o.id.clone());
+                let ids = self.service_names.get(&o.spec.name).cloned().unwrap_or_default();
+                self.service_names.insert_mut(o.spec.name.clone(), ids.insert(o.id.clone(), ()));
                 self.services.insert_mut(o.id.clone(), o);
             }
             Object::Task(o) => self.put_task(o),
@@ -151,8 +166,12 @@ impl Snapshot {
             Object::Node(o) => drop(self.nodes.remove_mut(&o.id)),
             Object::Service(o) => {
                 self.services.remove_mut(&o.id);
-                if self.service_names.get(&o.spec.name) == Some(&o.id) {
-                    self.service_names.remove_mut(&o.spec.name);
+                if let Some(ids) = self.service_names.get(&o.spec.name).map(|ids| ids.remove(&o.id)) {
+                    if ids.is_empty() {
+                        self.service_names.remove_mut(&o.spec.name);
+                    } else {
+                        self.service_names.insert_mut(o.spec.name.clone(), ids);
+                    }
                 }
             }
             Object::Task(o) => self.take_task(o),

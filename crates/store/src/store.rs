@@ -37,6 +37,11 @@ struct Persisted {
     objects: Vec<Object>,
 }
 
+#[derive(Deserialize)]
+struct Header {
+    format: u32,
+}
+
 // === impl Store ===
 
 impl Default for Store {
@@ -70,7 +75,9 @@ impl Store {
         next.set_index(index);
         let outcome = transaction.checks.iter().try_for_each(|check| holds(&next, check));
         let deltas = match outcome {
-            Ok(()) => transaction.changes.iter().filter_map(|c| apply_change(&mut next, index, transaction, c)).collect(),
+            Ok(()) => {
+                transaction.changes.iter().filter_map(|c| apply_change(&mut next, index, transaction, c)).collect()
+            }
             Err(_) => Vec::new(),
         };
         *self.current.write().unwrap_or_else(PoisonError::into_inner) = next;
@@ -94,17 +101,19 @@ impl Store {
 
     /// Replaces the state by [`Store::encode`]'s bytes. On an error nothing is changed.
     pub fn restore(&self, bytes: &[u8]) -> Result<(), RestoreError> {
-        let persisted: Persisted = rmp_serde::from_slice(bytes).map_err(|source| DecodeError {
-            what: "snapshot",
-            bytes: bytes.len(),
-            source,
-        })?;
-        if persisted.format != FORMAT {
-            return Err(RestoreError::Format { found: persisted.format });
+        let broken = |source| DecodeError { what: "snapshot", bytes: bytes.len(), source };
+        // The format first: what another release wrote may not decode at all, and should be called by its name.
+        let header: Header = rmp_serde::from_slice(bytes).map_err(broken)?;
+        if header.format != FORMAT {
+            return Err(RestoreError::Format { found: header.format });
         }
+        let persisted: Persisted = rmp_serde::from_slice(bytes).map_err(broken)?;
         let mut next = Snapshot::default();
         next.set_index(persisted.index);
-        persisted.objects.into_iter().for_each(|o| next.put(o));
+        for object in persisted.objects {
+            let object = next.share(object);
+            next.put(object);
+        }
         let mut feed = self.feed.lock().unwrap_or_else(PoisonError::into_inner);
         *self.current.write().unwrap_or_else(PoisonError::into_inner) = next;
         feed.reset();
@@ -134,6 +143,7 @@ fn apply_change(state: &mut Snapshot, index: u64, tx: &Transaction, change: &Cha
             let before = state.get(&object.id());
             let created_at = before.as_ref().map_or(tx.at, |b| b.meta().created_at);
             let after = object.clone().with_meta(Meta { version: index, created_at, updated_at: tx.at });
+            let after = state.share(after);
             state.put(after.clone());
             Some(Delta { before, after: Some(after) })
         }

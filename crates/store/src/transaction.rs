@@ -85,7 +85,11 @@ pub enum Conflict {
 
 /// A transaction that does not fit the log.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("transaction of {changes} changes in {bytes} bytes is too large: at most {} changes and {} bytes; split the change", limits::TRANSACTION_CHANGES_MAX, limits::TRANSACTION_BYTES_MAX)]
+#[error(
+    "transaction of {changes} changes in {bytes} bytes is too large: at most {} changes and {} bytes; split the change",
+    limits::TRANSACTION_CHANGES_MAX,
+    limits::TRANSACTION_BYTES_MAX
+)]
 pub struct TransactionTooLarge {
     /// How many changes it has.
     pub changes: usize,

@@ -1,0 +1,258 @@
+//! The state machine under random logs.
+
+mod sample;
+
+use model::*;
+use proptest::prelude::*;
+use std::collections::{BTreeMap, BTreeSet};
+use swarmlite_store::*;
+
+/// A few objects of each kind, so that transactions meet each other.
+fn object() -> impl Strategy<Value = Object> {
+    let c = prop::sample::select(vec!['a', 'b', 'd']);
+    prop_oneof![
+        Just(sample::cluster().into()),
+        (c.clone(), any::<bool>()).prop_map(|(c, up)| {
+            let mut node = sample::node();
+            node.id = sample::id(c);
+            node.status.state = if up { NodeState::Ready } else { NodeState::Down };
+            node.into()
+        }),
+        (c.clone(), 0..3_u8).prop_map(|(c, name)| {
+            let mut service = sample::service();
+            service.id = sample::id(c);
+            service.spec.name = format!("s{name}").parse().unwrap();
+            service.into()
+        }),
+        (
+            prop::sample::select(vec!['a', 'b', 'd', 'e', 'f', 'g']),
+            c.clone(),
+            prop::option::of(c),
+            1..3_u64,
+            any::<bool>()
+        )
+            .prop_map(|(id, service, node, slot, wanted)| {
+                let mut task = sample::task();
+                task.id = sample::id(id);
+                task.service_id = sample::id(service);
+                task.node_id = node.map(sample::id);
+                task.slot = slot;
+                task.desired = if wanted { TaskState::Running } else { TaskState::Shutdown };
+                task.status.state = if wanted { TaskState::Pending } else { TaskState::Failed };
+                task.into()
+            }),
+    ]
+}
+
+fn check() -> impl Strategy<Value = Check> {
+    prop_oneof![
+        (object(), 0..12_u64).prop_map(|(o, version)| Check::Unchanged { id: o.id(), version }),
+        object().prop_map(|o| Check::Exists { id: o.id() }),
+        object().prop_map(|o| Check::Absent { id: o.id() }),
+        (0..3_u8).prop_map(|n| Check::NameFree { kind: Kind::Service, name: format!("s{n}") }),
+    ]
+}
+
+fn transaction() -> impl Strategy<Value = Transaction> {
+    let change = prop_oneof![3 => object().prop_map(Change::Put), 1 => object().prop_map(|o| Change::Remove(o.id()))];
+    let checks = prop_oneof![2 => Just(Vec::new()), 1 => prop::collection::vec(check(), 1..3)];
+    (any::<u32>(), checks, prop::collection::vec(change, 0..5)).prop_map(|(at, checks, changes)| Transaction {
+        at: Timestamp(at.into()),
+        checks,
+        changes,
+    })
+}
+
+fn log() -> impl Strategy<Value = Vec<Transaction>> {
+    prop::collection::vec(transaction(), 1..40)
+}
+
+/// The indexes say what the objects say.
+fn assert_indexed(s: &Snapshot) {
+    let ids =
+        |i: &mut dyn Iterator<Item = &std::sync::Arc<Task>>| -> BTreeSet<TaskId> { i.map(|t| t.id.clone()).collect() };
+    let naive = |f: &dyn Fn(&Task) -> bool| ids(&mut s.tasks().filter(|t| f(t)));
+    for c in ['a', 'b', 'd'] {
+        let (service, node): (ServiceId, NodeId) = (sample::id(c), sample::id(c));
+        assert_eq!(ids(&mut s.tasks_of_service(&service)), naive(&|t| t.service_id == service));
+        assert_eq!(ids(&mut s.tasks_on_node(&node)), naive(&|t| t.node_id.as_ref() == Some(&node)));
+    }
+    assert_eq!(ids(&mut s.unplaced_tasks()), naive(&|t| t.node_id.is_none() && t.is_active()));
+    let with_tasks: BTreeSet<_> = s.services_with_tasks().cloned().collect();
+    assert_eq!(with_tasks, s.tasks().map(|t| t.service_id.clone()).collect());
+    for service in s.services() {
+        let named = s.service_named(&service.spec.name).expect("a service is found by its name");
+        let first = s.services().find(|o| o.spec.name == service.spec.name);
+        assert_eq!(Some(named), first);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
+
+    #[test]
+    fn equal_logs_make_equal_states_also_from_a_snapshot_on(log in log(), restart in 0..40_usize) {
+        let (a, mut b) = (Store::new(), Store::new());
+        for (i, transaction) in log.iter().enumerate() {
+            if i == restart {
+                let next = Store::new();
+                next.restore(&Store::encode(&b.snapshot())).unwrap();
+                b = next;
+            }
+            let index = i as u64 + 1;
+            prop_assert_eq!(a.apply(index, transaction), b.apply(index, transaction));
+            prop_assert_eq!(Store::encode(&a.snapshot()), Store::encode(&b.snapshot()));
+        }
+        assert_indexed(&a.snapshot());
+        assert_indexed(&b.snapshot());
+    }
+
+    #[test]
+    fn a_conflict_changes_nothing_and_success_changes_what_it_says(log in log()) {
+        let store = Store::new();
+        let mut changes = store.changes();
+        let mut followed: BTreeMap<ObjectId, Object> = BTreeMap::new();
+        for (i, transaction) in log.iter().enumerate() {
+            let index = i as u64 + 1;
+            let before: Vec<Object> = store.snapshot().objects().collect();
+            let outcome = store.apply(index, transaction);
+            let after = store.snapshot();
+            prop_assert_eq!(after.index(), index);
+            let event = changes.try_next();
+            if outcome.is_err() {
+                prop_assert_eq!(before, after.objects().collect::<Vec<_>>());
+                prop_assert!(event.is_none());
+                continue;
+            }
+            for change in &transaction.changes {
+                if let Change::Put(o) = change && let Some(found) = after.get(&o.id()) {
+                    prop_assert_eq!(found.meta().version, index);
+                    prop_assert_eq!(found.meta().updated_at, transaction.at);
+                }
+            }
+            // Whoever follows the stream has the same state.
+            if let Some(Event::Commit(commit)) = event {
+                prop_assert_eq!(commit.index, index);
+                for delta in &commit.deltas {
+                    prop_assert_eq!(followed.get(&delta.id()), delta.before.as_ref());
+                    match &delta.after {
+                        Some(o) => drop(followed.insert(o.id(), o.clone())),
+                        None => drop(followed.remove(&delta.id())),
+                    }
+                }
+            }
+            let mut state: Vec<Object> = after.objects().collect();
+            state.sort_by_key(Object::id);
+            prop_assert_eq!(followed.values().cloned().collect::<Vec<_>>(), state);
+        }
+    }
+
+    #[test]
+    fn an_old_snapshot_is_not_touched_by_later_changes(log in log()) {
+        let store = Store::new();
+        let mut kept = Vec::new();
+        for (i, transaction) in log.iter().enumerate() {
+            let _either = store.apply(i as u64 + 1, transaction);
+            let snapshot = store.snapshot();
+            kept.push((Store::encode(&snapshot), snapshot));
+        }
+        for (encoded, snapshot) in kept {
+            prop_assert_eq!(encoded, Store::encode(&snapshot));
+        }
+    }
+
+    #[test]
+    fn a_transaction_survives_its_encoding(transaction in transaction()) {
+        prop_assert_eq!(Transaction::decode(&transaction.encode().unwrap()).unwrap(), transaction);
+    }
+
+    #[test]
+    fn noise_is_refused_and_nothing_worse(noise in prop::collection::vec(any::<u8>(), 0..200), at in 0..4000_usize) {
+        let _no_panic = Transaction::decode(&noise);
+        let store = Store::new();
+        prop_assert!(store.restore(&noise).is_err());
+        // A damaged transaction, too, is refused or is a transaction.
+        let mut bytes = sample::transaction().encode().unwrap().to_vec();
+        let at = at % bytes.len();
+        bytes[at] ^= 1 + noise.first().copied().unwrap_or(0) % 255;
+        let _no_panic = Transaction::decode(&bytes);
+    }
+}
+
+#[test]
+fn an_update_with_an_old_version_is_refused_with_docker_s_words() {
+    let store = Store::new();
+    store.apply(1, Transaction::new(Timestamp(1)).create(sample::service())).unwrap();
+    let read = store.snapshot().services().next().unwrap().as_ref().clone();
+    assert_eq!(read.meta.version, 1);
+    store.apply(2, Transaction::new(Timestamp(2)).update(read.clone())).unwrap();
+    let conflict = store.apply(3, Transaction::new(Timestamp(3)).update(read)).unwrap_err();
+    assert_eq!(conflict.to_string(), "update out of sequence");
+    let taken = Check::NameFree { kind: Kind::Service, name: "web".into() };
+    let conflict = store.apply(4, Transaction::new(Timestamp(4)).check(taken)).unwrap_err();
+    assert_eq!(conflict.to_string(), "name conflicts with an existing object: service web already exists");
+    let meta = store.snapshot().services().next().unwrap().meta.clone();
+    assert_eq!(meta, Meta { version: 2, created_at: Timestamp(1), updated_at: Timestamp(2) });
+}
+
+#[test]
+fn equal_specs_are_kept_once() {
+    let mut transaction = Transaction::new(Timestamp(1));
+    transaction.create(sample::service());
+    for c in ['a', 'b'] {
+        let mut task = sample::task();
+        task.id = sample::id(c);
+        transaction.create(task);
+    }
+    let store = Store::new();
+    store.apply(1, &Transaction::decode(&transaction.encode().unwrap()).unwrap()).unwrap();
+    let restored = Store::new();
+    restored.restore(&Store::encode(&store.snapshot())).unwrap();
+    for snapshot in [store.snapshot(), restored.snapshot()] {
+        let service = snapshot.services().next().unwrap();
+        assert!(snapshot.tasks().all(|t| std::sync::Arc::ptr_eq(&t.spec, &service.spec.task)));
+    }
+}
+
+#[test]
+fn a_renamed_service_frees_its_name() {
+    let store = Store::new();
+    store.apply(1, Transaction::new(Timestamp(1)).create(sample::service())).unwrap();
+    let mut service = store.snapshot().services().next().unwrap().as_ref().clone();
+    service.spec.name = "api".parse().unwrap();
+    store.apply(2, Transaction::new(Timestamp(1)).update(service)).unwrap();
+    let snapshot = store.snapshot();
+    assert!(snapshot.service_named(&"web".parse().unwrap()).is_none());
+    assert!(snapshot.service_named(&"api".parse().unwrap()).is_some());
+}
+
+#[test]
+fn what_does_not_fit_the_log_is_refused_before_it_gets_there() {
+    let mut transaction = Transaction::new(Timestamp(1));
+    (0..=limits::TRANSACTION_CHANGES_MAX)
+        .for_each(|_| transaction.changes.push(Change::Remove(sample::id::<TaskId>('t').into())));
+    let error = transaction.encode().unwrap_err();
+    assert_eq!(error.changes, limits::TRANSACTION_CHANGES_MAX + 1);
+    let mut service = sample::service();
+    std::sync::Arc::make_mut(&mut service.spec.task).container.env = vec!["x".repeat(limits::TRANSACTION_BYTES_MAX)];
+    assert!(Transaction::new(Timestamp(1)).create(service).encode().is_err());
+}
+
+#[tokio::test]
+async fn a_reader_that_lags_or_a_state_that_is_replaced_means_resync() {
+    let store = Store::new();
+    let (mut prompt, mut slow) = (store.changes(), store.changes());
+    for index in 1..=1025 {
+        let put = Change::Put(sample::node().into());
+        store.apply(index, &Transaction { changes: vec![put], ..Transaction::default() }).unwrap();
+        assert!(matches!(prompt.next().await, Event::Commit(c) if c.index == index));
+    }
+    assert!(matches!(slow.next().await, Event::Resync));
+    assert!(matches!(slow.next().await, Event::Commit(_)), "it goes on with what there still is");
+    let bytes = Store::encode(&store.snapshot());
+    store.restore(&bytes).unwrap();
+    assert!(matches!(prompt.next().await, Event::Resync));
+    assert!(prompt.try_next().is_none());
+    drop(store);
+    assert!(matches!(prompt.next().await, Event::Closed));
+}

@@ -1,0 +1,216 @@
+//! One object of each kind, with every field set.
+
+use model::*;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+use swarmlite_store::{Check, Kind, Object, Transaction};
+
+pub(crate) fn id<T: std::str::FromStr<Err = InvalidId>>(c: char) -> T {
+    c.to_string().repeat(25).parse().expect("25 equal digits are an id")
+}
+
+fn map(key: &str) -> BTreeMap<String, String> {
+    [(key.to_owned(), "value".to_owned())].into()
+}
+
+pub(crate) fn cluster() -> Cluster {
+    Cluster {
+        id: id('c'),
+        meta: Meta { version: 7, created_at: Timestamp(1), updated_at: Timestamp(2) },
+        spec: ClusterSpec {
+            name: "default".into(),
+            labels: map("cluster"),
+            task_history_retention_limit: -1,
+            snapshot_interval: 10_000,
+            heartbeat_period: Duration::from_millis(1500),
+            node_cert_expiry: Duration::from_secs(2160 * 3600),
+        },
+        root_ca: RootCa { cert_pem: "CERT".into(), key_pem: "KEY".into() },
+        join_tokens: JoinTokens { worker: "SWMTKN-1-w".into(), manager: "SWMTKN-1-m".into() },
+        gossip_keys: vec![GossipKey { id: 3, key: [9; 32] }],
+        default_addr_pool: vec!["10.0.0.0/8".into()],
+        subnet_size: 24,
+        data_path_port: 4789,
+        removed_nodes: [(id('r'), Timestamp(8))].into(),
+    }
+}
+
+pub(crate) fn node() -> Node {
+    Node {
+        id: id('n'),
+        meta: Meta { version: 8, created_at: Timestamp(3), updated_at: Timestamp(4) },
+        spec: NodeSpec {
+            name: "one".into(),
+            labels: map("node"),
+            role: Role::Manager,
+            availability: Availability::Drain,
+        },
+        description: Some(NodeDescription {
+            hostname: "host".into(),
+            platform: Platform { architecture: "x86_64".into(), os: "linux".into() },
+            resources: Resources { nano_cpus: 4_000_000_000, memory_bytes: 1 << 33 },
+            engine: EngineDescription {
+                version: "28.0.0".into(),
+                labels: map("engine"),
+                plugins: vec![("Network".into(), "bridge".into())],
+            },
+        }),
+        status: NodeStatus { state: NodeState::Ready, message: "well".into(), addr: "10.0.0.1".into() },
+        manager: Some(ManagerStatus { raft_id: 42, addr: "10.0.0.1:2377".into() }),
+    }
+}
+
+fn task_spec() -> TaskSpec {
+    TaskSpec {
+        container: ContainerSpec {
+            image: "nginx:1.27".into(),
+            labels: map("container"),
+            command: vec!["/bin/sh".into()],
+            args: vec!["-c".into(), "true".into()],
+            hostname: "h".into(),
+            env: vec!["A=b".into()],
+            dir: "/srv".into(),
+            user: "www:www".into(),
+            groups: vec!["adm".into()],
+            stop_signal: "SIGINT".into(),
+            stop_grace_period: Some(Duration::from_secs(3)),
+            tty: true,
+            open_stdin: true,
+            read_only: true,
+            init: Some(true),
+            mounts: vec![mount()],
+            healthcheck: Some(Healthcheck {
+                test: vec!["CMD".into(), "true".into()],
+                interval: Some(Duration::from_secs(1)),
+                timeout: Some(Duration::from_secs(2)),
+                retries: Some(3),
+                start_period: Some(Duration::from_secs(4)),
+                start_interval: Some(Duration::from_secs(5)),
+            }),
+            hosts: vec!["1.2.3.4 name".into()],
+            dns: Some(DnsConfig {
+                nameservers: vec!["1.1.1.1".into()],
+                search: vec!["local".into()],
+                options: vec!["ndots:1".into()],
+            }),
+            sysctls: map("net.core.somaxconn"),
+            cap_add: vec!["NET_ADMIN".into()],
+            cap_drop: vec!["ALL".into()],
+            ulimits: vec![Ulimit { name: "nofile".into(), soft: 1, hard: 2 }],
+            registry_auth: Some(RegistryAuth("credentials".into())),
+        },
+        resources: Some(ResourceRequirements {
+            limits: Some(Limits { nano_cpus: 1, memory_bytes: 2, pids: 3 }),
+            reservations: Some(Resources { nano_cpus: 4, memory_bytes: 5 }),
+        }),
+        restart: Some(RestartPolicy {
+            condition: Some(RestartCondition::OnFailure),
+            delay: Some(Duration::from_secs(6)),
+            max_attempts: Some(7),
+            window: Some(Duration::from_secs(8)),
+        }),
+        placement: Some(Placement { platforms: vec![Platform { architecture: "arm64".into(), os: "linux".into() }] }),
+        log_driver: Some(LogDriver { name: "json-file".into(), options: map("max-size") }),
+        force_update: 2,
+    }
+}
+
+fn mount() -> Mount {
+    Mount {
+        kind: MountKind::Volume,
+        source: "data".into(),
+        target: "/data".into(),
+        read_only: true,
+        consistency: "cached".into(),
+        bind_propagation: "rslave".into(),
+        bind_non_recursive: true,
+        volume_no_copy: true,
+        volume_labels: map("volume"),
+        volume_driver: "local".into(),
+        volume_driver_opts: map("type"),
+        volume_subpath: "sub".into(),
+        tmpfs_size_bytes: 1,
+        tmpfs_mode: 0o1777,
+    }
+}
+
+fn port(mode: PublishMode) -> PortConfig {
+    PortConfig { name: "http".into(), protocol: Protocol::Udp, target_port: 80, published_port: 8080, mode }
+}
+
+pub(crate) fn service() -> Service {
+    let update = UpdateConfig {
+        parallelism: 2,
+        delay: Duration::from_secs(1),
+        failure_action: FailureAction::Rollback,
+        monitor: Some(Duration::from_secs(2)),
+        max_failure_ratio_ppm: 100_000,
+        order: UpdateOrder::StartFirst,
+    };
+    let spec = ServiceSpec {
+        name: "web".parse().expect("a name"),
+        labels: map("service"),
+        task: Arc::new(task_spec()),
+        mode: Mode::Replicated { replicas: 3 },
+        update: Some(update.clone()),
+        rollback: Some(UpdateConfig { failure_action: FailureAction::Continue, ..update }),
+        endpoint: Some(EndpointSpec { mode: EndpointMode::DnsRr, ports: vec![port(PublishMode::Ingress)] }),
+    };
+    Service {
+        id: id('s'),
+        meta: Meta { version: 9, created_at: Timestamp(5), updated_at: Timestamp(6) },
+        previous_spec: Some(spec.clone()),
+        spec,
+        spec_version: 4,
+        update_status: Some(UpdateStatus {
+            state: UpdateState::RollbackPaused,
+            started_at: Timestamp(7),
+            completed_at: Some(Timestamp(8)),
+            message: "rollback paused".into(),
+            spec_version: 4,
+        }),
+    }
+}
+
+pub(crate) fn task() -> Task {
+    Task {
+        id: id('t'),
+        meta: Meta { version: 10, created_at: Timestamp(9), updated_at: Timestamp(10) },
+        service_id: id('s'),
+        service_name: "web".parse().expect("a name"),
+        slot: 2,
+        spec: Arc::new(task_spec()),
+        spec_version: 4,
+        host_ports: vec![port(PublishMode::Host)],
+        node_id: Some(id('n')),
+        desired: TaskState::Shutdown,
+        run_after: Some(Timestamp(11)),
+        status: TaskStatus {
+            state: TaskState::Failed,
+            at: Timestamp(12),
+            message: "started".into(),
+            err: "task: non-zero exit (1)".into(),
+            running_at: Some(Timestamp(11)),
+            container: Some(ContainerStatus { id: "abc".into(), pid: 5, exit_code: Some(1) }),
+            ports: vec![PortStatus { protocol: Protocol::Sctp, target_port: 80, published_port: 32768 }],
+        },
+    }
+}
+
+pub(crate) fn objects() -> Vec<Object> {
+    vec![cluster().into(), node().into(), service().into(), task().into()]
+}
+
+/// Every kind of check and change.
+pub(crate) fn transaction() -> Transaction {
+    let mut transaction = Transaction::new(Timestamp(99));
+    for object in objects() {
+        transaction.create(object);
+    }
+    transaction.update(node());
+    transaction.remove(id::<TaskId>('t'), 10);
+    transaction.check(Check::Exists { id: (&id::<ServiceId>('s')).into() });
+    transaction.check(Check::NameFree { kind: Kind::Service, name: "web".into() });
+    transaction
+}
