@@ -1,0 +1,90 @@
+//! Which loops a change concerns.
+
+use model::{Node, ServiceId, Task, TaskState};
+use std::collections::BTreeSet;
+use store::{Delta, Object, Snapshot};
+
+/// What a control loop is run for.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Key {
+    /// A service, or the tasks of one that is gone.
+    Service(model::ServiceId),
+    /// The tasks on a node, which may be gone.
+    Node(model::NodeId),
+    /// The tasks that have found no node.
+    Unplaced,
+    /// Everything: at the start, and when changes were missed.
+    All,
+}
+
+/// The keys whose outcome the change may affect.
+pub fn affected(delta: &Delta) -> BTreeSet<Key> {
+    match (&delta.before, &delta.after) {
+        (Some(Object::Task(b)), Some(Object::Task(a))) => task_changed(b, a),
+        (Some(Object::Task(t)), _) | (_, Some(Object::Task(t))) => {
+            let freed = delta.after.is_none() && holds_resources(t);
+            service_and(t, freed)
+        }
+        (Some(Object::Node(b)), Some(Object::Node(a))) => node_changed(b, a),
+        (Some(Object::Node(n)), _) | (_, Some(Object::Node(n))) => [Key::Node(n.id.clone()), Key::Unplaced].into(),
+        (_, Some(Object::Service(s))) | (Some(Object::Service(s)), None) => [Key::Service(s.id.clone())].into(),
+        (Some(Object::Cluster(b)), Some(Object::Cluster(a)))
+            if b.spec.task_history_retention_limit == a.spec.task_history_retention_limit =>
+        {
+            BTreeSet::new()
+        }
+        _ => [Key::All].into(),
+    }
+}
+
+/// The services that the keys stand for in this snapshot.
+pub fn expand<'a>(snapshot: &Snapshot, keys: impl IntoIterator<Item = &'a Key>) -> BTreeSet<ServiceId> {
+    let mut services = BTreeSet::new();
+    for key in keys {
+        match key {
+            Key::Service(id) => drop(services.insert(id.clone())),
+            Key::Node(id) => services.extend(snapshot.tasks_on_node(id).map(|t| t.service_id.clone())),
+            Key::Unplaced => services.extend(snapshot.unplaced_tasks().map(|t| t.service_id.clone())),
+            Key::All => {
+                services.extend(snapshot.services().map(|s| s.id.clone()));
+                services.extend(snapshot.services_with_tasks().cloned());
+            }
+        }
+    }
+    services
+}
+
+fn holds_resources(task: &Task) -> bool {
+    task.node_id.is_some() && !task.status.state.is_terminal()
+}
+
+fn service_and(task: &Task, freed: bool) -> BTreeSet<Key> {
+    let mut keys = BTreeSet::from([Key::Service(task.service_id.clone())]);
+    if freed {
+        keys.insert(Key::Unplaced);
+    }
+    keys
+}
+
+fn task_changed(before: &Task, after: &Task) -> BTreeSet<Key> {
+    let (b, a) = (before.status.state, after.status.state);
+    // The steps between are the agent's own business.
+    let telling = a != b && (a.is_terminal() || a == TaskState::Running);
+    if telling || before.desired != after.desired || before.node_id != after.node_id {
+        service_and(after, holds_resources(before) && !holds_resources(after))
+    } else {
+        BTreeSet::new()
+    }
+}
+
+fn node_changed(before: &Node, after: &Node) -> BTreeSet<Key> {
+    let facts = |n: &Node| n.description.as_ref().map(|d| (d.resources, d.platform.clone()));
+    let usable = |n: &Node| (n.status.state, n.spec.availability);
+    if usable(before) != usable(after) {
+        [Key::Node(after.id.clone()), Key::Unplaced].into()
+    } else if facts(before) != facts(after) {
+        [Key::Unplaced].into()
+    } else {
+        BTreeSet::new()
+    }
+}

@@ -1,0 +1,233 @@
+//! Plans, and the budget of one transaction.
+
+use crate::scheduler::ClusterView;
+use crate::service::is_away;
+use model::{Availability, NodeId, ServiceId, Task, TaskSpec, Timestamp, limits};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use store::{Check, Object, ObjectId, Snapshot, Transaction};
+
+/// What one run of a control loop wants done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Plan {
+    /// The changes, with the checks that make them safe; may be empty.
+    pub transaction: Transaction,
+    /// When to look again though nothing changed: a delay runs out, or (`now`) the rest did not fit the transaction.
+    pub wake_at: Option<Timestamp>,
+}
+
+/// What a run over several services wants done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Batch {
+    /// The changes, with the checks that make them safe; may be empty.
+    pub transaction: Transaction,
+    /// When to look again at which service. `now` means that its rest did not fit the transaction.
+    pub wakes: BTreeMap<ServiceId, Timestamp>,
+}
+
+/// How much goes into one transaction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Budget {
+    /// Changes.
+    pub changes: usize,
+    /// Bytes, by an estimate that errs on the large side.
+    pub bytes: usize,
+}
+
+/// One transaction in the making.
+pub(crate) struct Planner<'a> {
+    pub(crate) snapshot: &'a Snapshot,
+    pub(crate) now: Timestamp,
+    budget: Budget,
+    transaction: Transaction,
+    checked: BTreeSet<ObjectId>,
+    wakes: BTreeMap<ServiceId, Timestamp>,
+    view: Option<ClusterView>,
+    /// Nodes that run a task less by this plan; for the view, once there is one.
+    relieved: Vec<NodeId>,
+    /// The last task spec that was measured, and its size.
+    measured: Option<(Arc<TaskSpec>, usize)>,
+}
+
+/// Changes that are made together or not at all.
+#[derive(Default)]
+pub(crate) struct Group {
+    pub(crate) create: Vec<Arc<Task>>,
+    pub(crate) update: Vec<Arc<Task>>,
+    pub(crate) remove: Vec<Arc<Task>>,
+    /// Nodes on which something of the slot may run: that they are away may be why the changes are made.
+    pub(crate) nodes: BTreeSet<NodeId>,
+}
+
+/// Bytes that a change takes beside its task: field names, ids and versions of the change and of its check.
+const CHANGE_OVERHEAD_BYTES: usize = 300;
+
+// === impl Budget ===
+
+impl Default for Budget {
+    /// As much as the log takes, with room for checks.
+    fn default() -> Self {
+        Budget { changes: limits::TRANSACTION_CHANGES_MAX, bytes: limits::TRANSACTION_BYTES_MAX * 3 / 4 }
+    }
+}
+
+impl Budget {
+    /// Half of it, but always room for one slot.
+    pub fn halved(self) -> Budget {
+        Budget { changes: (self.changes / 2).max(16), bytes: (self.bytes / 2).max(64 * 1024) }
+    }
+}
+
+// === impl Planner ===
+
+impl<'a> Planner<'a> {
+    pub(crate) fn new(snapshot: &'a Snapshot, now: Timestamp, budget: Budget) -> Self {
+        Planner {
+            snapshot,
+            now,
+            budget,
+            transaction: Transaction::new(now),
+            checked: BTreeSet::new(),
+            wakes: BTreeMap::new(),
+            view: None,
+            relieved: Vec::new(),
+            measured: None,
+        }
+    }
+
+    pub(crate) fn finish(self) -> Batch {
+        Batch { transaction: self.transaction, wakes: self.wakes }
+    }
+
+    /// Changes that still fit: a loop need not plan more than this.
+    pub(crate) fn room(&self) -> usize {
+        self.budget.changes.saturating_sub(self.transaction.changes.len())
+    }
+
+    /// Asks to look at the service again at `at`, or before.
+    pub(crate) fn wake(&mut self, service: &ServiceId, at: Timestamp) {
+        self.wakes.entry(service.clone()).and_modify(|w| *w = at.min(*w)).or_insert(at);
+    }
+
+    /// The scheduler's view of the nodes, with what this plan has placed.
+    pub(crate) fn view(&mut self) -> &mut ClusterView {
+        let view = self.view.get_or_insert_with(|| ClusterView::new(self.snapshot));
+        for node in self.relieved.drain(..) {
+            view.relieve(&node);
+        }
+        view
+    }
+
+    /// Notes that a task on the node is no longer wanted.
+    pub(crate) fn relieve(&mut self, node: &NodeId) {
+        self.relieved.push(node.clone());
+    }
+
+    /// Checks something, once.
+    pub(crate) fn check(&mut self, check: Check) {
+        let id = match &check {
+            Check::Unchanged { id, .. } | Check::Exists { id } | Check::Absent { id } => id,
+            Check::NameFree { .. } => {
+                self.transaction.check(check);
+                return;
+            }
+        };
+        if self.checked.insert(id.clone()) {
+            self.transaction.check(check);
+        }
+    }
+
+    /// Replaces an object.
+    pub(crate) fn update(&mut self, object: impl Into<Object>) {
+        let object = object.into();
+        self.check(Check::Unchanged { id: object.id(), version: object.meta().version });
+        self.take_bytes(CHANGE_OVERHEAD_BYTES);
+        self.transaction.changes.push(store::Change::Put(object));
+    }
+
+    /// Adds the group if it fits; false when it does not. The first group always fits.
+    pub(crate) fn add(&mut self, group: Group) -> bool {
+        let changes = group.create.len() + group.update.len() + group.remove.len();
+        let puts: Vec<Arc<Task>> = group.create.iter().chain(&group.update).cloned().collect();
+        let bytes = puts.iter().map(|t| self.measure(t)).sum::<usize>() + changes * CHANGE_OVERHEAD_BYTES;
+        if !self.transaction.is_empty() && (changes > self.room() || bytes > self.budget.bytes) {
+            return false;
+        }
+        self.take_bytes(bytes);
+        puts.iter().for_each(|t| self.check_placement(t));
+        group.nodes.iter().for_each(|n| self.check_absence(n));
+        group.create.into_iter().for_each(|t| _ = self.transaction.create(t));
+        group.update.into_iter().for_each(|t| _ = self.transaction.update(t));
+        for task in group.remove {
+            self.transaction.remove(&task.id, task.meta.version);
+        }
+        true
+    }
+
+    /// A task that is placed now is placed on the node as it was seen.
+    fn check_placement(&mut self, task: &Task) {
+        let placed_before = self.snapshot.task(&task.id).is_some_and(|t| t.node_id.is_some());
+        let node = task.node_id.as_ref().and_then(|n| self.snapshot.node(n));
+        if let (false, Some(node)) = (placed_before, node) {
+            self.check(Check::Unchanged { id: (&node.id).into(), version: node.meta.version });
+        }
+    }
+
+    /// What is done because a node is away, or to leave it, is done only while it is so.
+    fn check_absence(&mut self, id: &NodeId) {
+        let node = self.snapshot.node(id);
+        match node {
+            None => self.check(Check::Absent { id: id.into() }),
+            Some(n) if is_away(node) || n.spec.availability == Availability::Drain => {
+                self.check(Check::Unchanged { id: id.into(), version: n.meta.version });
+            }
+            Some(_) => {}
+        }
+    }
+
+    fn take_bytes(&mut self, bytes: usize) {
+        self.budget.bytes = self.budget.bytes.saturating_sub(bytes);
+    }
+
+    /// The size of a task: that of its spec is measured once, the rest is small and estimated.
+    fn measure(&mut self, task: &Task) -> usize {
+        let rest = 600 + task.status.message.len() + task.status.err.len() + 120 * task.status.ports.len();
+        let ports = 120 * task.host_ports.len();
+        rest + ports + self.measure_spec(&task.spec)
+    }
+
+    fn measure_spec(&mut self, spec: &Arc<TaskSpec>) -> usize {
+        match &self.measured {
+            Some((measured, size)) if Arc::ptr_eq(measured, spec) => *size,
+            _ => {
+                let size = encoded_len(spec);
+                self.measured = Some((spec.clone(), size));
+                size
+            }
+        }
+    }
+}
+
+/// The size of a spec in its persisted form, by way of a transaction that holds it.
+fn encoded_len(spec: &Arc<TaskSpec>) -> usize {
+    let id = "0".repeat(25).parse().expect("25 zeros are an id");
+    let mut probe = Transaction::default();
+    probe.changes.push(store::Change::Put(Object::from(Task {
+        id,
+        meta: model::Meta::default(),
+        service_id: "0".repeat(25).parse().expect("25 zeros are an id"),
+        service_name: "x".parse().expect("x is a name"),
+        slot: 0,
+        spec: spec.clone(),
+        spec_version: 0,
+        host_ports: Vec::new(),
+        node_id: None,
+        desired: model::TaskState::New,
+        run_after: None,
+        status: model::TaskStatus::default(),
+    })));
+    match probe.encode() {
+        Ok(bytes) => bytes.len(),
+        Err(too_large) => too_large.bytes,
+    }
+}

@@ -1,0 +1,57 @@
+//! The reaper: forgets tasks that nobody needs to know of any more.
+
+use crate::service::{Context, is_away};
+use crate::slot::{Item, Slot, Slots};
+use model::{TaskState, limits};
+use store::Snapshot;
+
+/// Gives up tasks whose node was removed, or was away for a day.
+pub(crate) fn orphan(context: &mut Context<'_>, slots: &mut Slots) {
+    for item in slots.values_mut().flat_map(|s| &mut s.items).filter(|i| i.is_present() && !i.is_wanted()) {
+        let Some(id) = item.task.node_id.as_ref().filter(|_| !item.task.status.state.is_terminal()) else { continue };
+        let lost = match context.snapshot.node(id) {
+            None => true,
+            // The node's last change is when it went down, or later.
+            node @ Some(n) => is_away(node) && context.passed(n.meta.updated_at, limits::NODE_ORPHAN_PERIOD),
+        };
+        if lost {
+            let now = context.now;
+            let status = &mut item.edit().status;
+            status.state = TaskState::Orphaned;
+            status.at = now;
+            status.message = "node is gone: what became of the task is not known".into();
+        }
+    }
+}
+
+/// Deletes tasks of slots that are gone, once they are over, or when there is nobody who could say so.
+pub(crate) fn reap_removed(snapshot: &Snapshot, slots: &mut Slots) {
+    for item in slots.values_mut().flat_map(|s| &mut s.items).filter(|i| i.is_present()) {
+        let nobody = item.task.node_id.as_ref().is_none_or(|n| is_away(snapshot.node(n)));
+        if item.task.desired == TaskState::Remove && (nobody || item.task.status.state.is_terminal()) {
+            item.remove();
+        }
+    }
+}
+
+/// Deletes the oldest dead tasks of each slot beyond what the cluster keeps: so many with the present one, and enough to
+/// count the attempts of a restart policy.
+pub(crate) fn bound_history(context: &Context<'_>, slots: &mut Slots) {
+    let limit =
+        context.snapshot.cluster().map_or(limits::TASK_HISTORY_DEFAULT, |c| c.spec.task_history_retention_limit);
+    let Ok(limit) = usize::try_from(limit) else { return };
+    let attempts = context.service.spec.task.restart_policy().max_attempts.unwrap_or(0);
+    let attempts = if attempts == 0 { 0 } else { usize::try_from(attempts).unwrap_or(usize::MAX).saturating_add(1) };
+    let keep = limit.max(attempts);
+    slots.values_mut().for_each(|s| bound(s, keep));
+}
+
+fn bound(slot: &mut Slot, keep: usize) {
+    let present = slot.present().count();
+    // The newest one speaks for the slot, even if it is dead and nothing is to be kept.
+    let excess = present.saturating_sub(keep).min(present.saturating_sub(1));
+    let newest = slot.newest().map(|i| i.task.id.clone());
+    let dead =
+        |i: &&mut Item| !i.task.is_wanted() && i.task.status.state.is_terminal() && Some(&i.task.id) != newest.as_ref();
+    slot.present_mut().filter(dead).take(excess).for_each(Item::remove);
+}

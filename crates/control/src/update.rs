@@ -1,0 +1,215 @@
+//! The updater: replaces tasks that are not what the service says, a few at a time. How far it has come is read from the
+//! tasks; only its outcome (paused, completed, rolled back) is written down, in the service's update status.
+
+use crate::restart::may_follow;
+use crate::service::Context;
+use crate::slot::{Item, Slot, Slots, Stop};
+use model::{FailureAction, Service, TaskId, TaskState, UpdateConfig, UpdateOrder, UpdateState, UpdateStatus, limits};
+
+/// What an update has come to.
+struct Progress {
+    /// Slots whose present task is not what the service says; those that run last.
+    outdated: Vec<u64>,
+    /// Slots that were updated and do not run (and rest) yet.
+    busy: usize,
+    /// Slots that were updated, done or not.
+    updated: usize,
+    /// A task that failed while it was watched, for each slot that has one.
+    failed: Vec<TaskId>,
+    /// All tasks that were updated are watched no longer.
+    watched: bool,
+}
+
+/// Takes the update one step on. The service is returned when its update status (or, in a rollback, its spec) changes.
+pub(crate) fn advance(context: &mut Context<'_>, slots: &mut Slots) -> Option<Service> {
+    finish_start_first(context, slots);
+    let service = context.service;
+    let status = service.current_update();
+    let state = status.map(|u| u.state);
+    let any_outdated = slots.values().any(|s| is_outdated(service, s));
+    match state {
+        Some(UpdateState::Paused | UpdateState::RollbackPaused) => return None,
+        None | Some(UpdateState::Completed | UpdateState::RollbackCompleted) if !any_outdated => return None,
+        _ => {}
+    }
+    let config = config(service);
+    let progress = look(context, slots, &config);
+    if !progress.failed.is_empty() && state.is_some_and(UpdateState::is_in_progress) && too_many(&progress, &config) {
+        match config.failure_action {
+            FailureAction::Pause => return Some(pause(context, &progress.failed[0])),
+            FailureAction::Rollback if rolling_back(service) => return Some(pause(context, &progress.failed[0])),
+            FailureAction::Rollback => {
+                let back = roll_back(context, &progress.failed[0]);
+                return Some(back.unwrap_or_else(|| pause(context, &progress.failed[0])));
+            }
+            FailureAction::Continue => {}
+        }
+    }
+    let width =
+        if config.parallelism == 0 { usize::MAX } else { usize::try_from(config.parallelism).unwrap_or(usize::MAX) };
+    let free = width.saturating_sub(progress.busy).min(context.room);
+    for number in progress.outdated.iter().take(free) {
+        if let Some(slot) = slots.get_mut(number) {
+            replace(context, slot, *number, config.order);
+        }
+    }
+    let done = progress.outdated.is_empty() && progress.busy == 0 && progress.watched;
+    if !state.is_some_and(UpdateState::is_in_progress) {
+        Some(with_status(context, UpdateState::Updating, "update in progress".into()))
+    } else if done {
+        Some(complete(context))
+    } else {
+        None
+    }
+}
+
+/// A rollback is never rolled back, and has a configuration of its own.
+fn config(service: &Service) -> UpdateConfig {
+    let given = if rolling_back(service) { &service.spec.rollback } else { &service.spec.update };
+    given.clone().unwrap_or_default()
+}
+
+fn rolling_back(service: &Service) -> bool {
+    service.current_update().is_some_and(|u| u.state == UpdateState::RollbackStarted)
+}
+
+/// The slot's present task is not what the service says.
+fn is_outdated(service: &Service, slot: &Slot) -> bool {
+    slot.is_occupied() && slot.newest().is_some_and(|i| i.is_dirty(service))
+}
+
+fn look(context: &mut Context<'_>, slots: &Slots, config: &UpdateConfig) -> Progress {
+    let service = context.service;
+    let monitor = config.monitor.unwrap_or(limits::UPDATE_MONITOR_DEFAULT);
+    let mut progress = Progress { outdated: Vec::new(), busy: 0, updated: 0, failed: Vec::new(), watched: true };
+    let mut running_outdated = Vec::new();
+    for (number, slot) in slots.iter().filter(|(_, s)| s.is_occupied()) {
+        let Some(newest) = slot.newest() else { continue };
+        if !slot.present().any(|i| i.is_dirty(service)) {
+            continue; // it was never anything else
+        }
+        let failed = slot.present().rev().find(|i| failed_while_watched(service, i, monitor));
+        progress.failed.extend(failed.map(|i| i.task.id.clone()));
+        if newest.is_dirty(service) {
+            let delay = service.spec.task.restart_policy().delay();
+            if failed.is_some_and(|f| !context.passed(f.task.status.at, delay)) {
+                progress.busy += 1; // start-first, and the new task failed: the next one waits like any restart
+                continue;
+            }
+            let runs = newest.is_wanted() && newest.task.status.state == TaskState::Running;
+            if runs { &mut running_outdated } else { &mut progress.outdated }.push(*number);
+            continue;
+        }
+        progress.updated += 1;
+        let given_up = failed.is_some() && config.failure_action == FailureAction::Continue;
+        let over = !newest.is_wanted() && !may_follow(slot, newest);
+        if given_up || over {
+            continue;
+        }
+        let since = newest.task.status.running_at.unwrap_or(newest.task.status.at);
+        if newest.task.status.state != TaskState::Running || !context.passed(since, config.delay) {
+            progress.busy += 1;
+        } else if !context.passed(since, monitor) {
+            progress.watched = false;
+        }
+    }
+    progress.outdated.append(&mut running_outdated);
+    progress
+}
+
+/// A task of this very update that ended before it ran, or soon after.
+fn failed_while_watched(service: &Service, item: &Item, monitor: std::time::Duration) -> bool {
+    let status = &item.task.status;
+    item.ended_by_itself()
+        && item.task.spec_version == service.spec_version
+        && status.running_at.is_none_or(|ran| status.at.since(ran) <= monitor)
+}
+
+fn too_many(progress: &Progress, config: &UpdateConfig) -> bool {
+    let slots = (progress.updated + progress.outdated.len()) as u128;
+    progress.failed.len() as u128 * 1_000_000 > slots * u128::from(config.max_failure_ratio_ppm)
+}
+
+fn replace(context: &Context<'_>, slot: &mut Slot, number: u64, order: UpdateOrder) {
+    let start_first = order == UpdateOrder::StartFirst;
+    let running = |i: &Item| i.is_wanted() && i.task.status.state == TaskState::Running;
+    let keep = start_first && slot.present().any(running);
+    let mut kept = false;
+    for item in slot.present_mut().filter(|i| i.is_wanted()) {
+        if keep && !kept && running(item) {
+            kept = true;
+        } else {
+            item.stop(Stop::Shutdown);
+        }
+    }
+    slot.add(context.service, number, None, context.now);
+    if kept && let Some(new) = slot.items.last_mut() {
+        new.edit().desired = TaskState::Running;
+    }
+}
+
+/// In a start-first update: the old task goes once the new one runs. A slot never has more than two.
+fn finish_start_first(context: &Context<'_>, slots: &mut Slots) {
+    for slot in slots.values_mut() {
+        let wanted = slot.present().filter(|i| i.is_wanted()).count();
+        if wanted < 2 {
+            continue;
+        }
+        let newest_is_good = slot.newest().is_some_and(|i| i.task.status.state == TaskState::Running);
+        let newest = slot.newest().map(|i| i.task.id.clone());
+        let outdated = is_outdated(context.service, slot);
+        for item in slot.present_mut().filter(|i| i.is_wanted()) {
+            let is_newest = Some(&item.task.id) == newest.as_ref();
+            // Either the new one has made it, or it is outdated itself before it did.
+            if newest_is_good && !is_newest || !newest_is_good && outdated && is_newest {
+                item.stop(Stop::Shutdown);
+            }
+        }
+        slot.sort();
+    }
+}
+
+fn with_status(context: &Context<'_>, state: UpdateState, message: String) -> Service {
+    let mut service = context.service.clone();
+    let started_at = service.current_update().map_or(context.now, |u| u.started_at);
+    let spec_version = service.spec_version;
+    service.update_status = Some(UpdateStatus { state, started_at, completed_at: None, message, spec_version });
+    service
+}
+
+fn complete(context: &Context<'_>) -> Service {
+    let (state, message) = if rolling_back(context.service) {
+        (UpdateState::RollbackCompleted, "rollback completed")
+    } else {
+        (UpdateState::Completed, "update completed")
+    };
+    let mut service = with_status(context, state, message.into());
+    if let Some(status) = &mut service.update_status {
+        status.completed_at = Some(context.now);
+    }
+    service
+}
+
+fn pause(context: &Context<'_>, failed: &TaskId) -> Service {
+    let (state, what) = if rolling_back(context.service) {
+        (UpdateState::RollbackPaused, "rollback")
+    } else {
+        (UpdateState::Paused, "update")
+    };
+    with_status(context, state, format!("{what} paused due to failure or early termination of task {failed}"))
+}
+
+/// The service as it was before; `None` when there is no before.
+fn roll_back(context: &Context<'_>, failed: &TaskId) -> Option<Service> {
+    let mut service = context.service.clone();
+    service.spec = service.previous_spec.take()?;
+    service.spec_version += 1;
+    service.update_status = Some(UpdateStatus {
+        state: UpdateState::RollbackStarted,
+        started_at: context.now,
+        completed_at: None,
+        message: format!("update rolled back due to failure or early termination of task {failed}"),
+        spec_version: service.spec_version,
+    });
+    Some(service)
+}

@@ -1,0 +1,443 @@
+//! A small world around the pure loops: a store, model agents, and a clock that is a variable. Every commit is checked
+//! against the invariants.
+#![allow(dead_code, unreachable_pub)] // each test binary uses its part
+
+use model::*;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+use store::{Changes, Conflict, Event, Snapshot, Store, Transaction};
+use swarmlite_control::{Budget, Key, affected, expand, reconcile_services};
+
+/// One second.
+pub const SECOND: Duration = Duration::from_secs(1);
+
+/// The world.
+pub struct World {
+    pub store: Store,
+    changes: Changes,
+    index: u64,
+    pub now: Timestamp,
+    witness: invariants::Witness,
+    /// Nodes whose machine is off or cut off: they do nothing, whatever the store says of them.
+    pub off: BTreeSet<NodeId>,
+    /// What the loops still have to look at.
+    touched: BTreeSet<Key>,
+    timers: BTreeMap<ServiceId, Timestamp>,
+    pub budget: Budget,
+    /// Images run well, whatever they are called.
+    pub all_is_well: bool,
+    /// Transactions of the control loops that were applied.
+    pub commits: usize,
+    next_id: u64,
+}
+
+impl World {
+    /// A world with so many ready nodes of 4 CPUs and 8 GiB.
+    pub fn with_nodes(count: usize) -> World {
+        let store = Store::new();
+        let changes = store.changes();
+        let mut world = World {
+            store,
+            changes,
+            index: 0,
+            now: Timestamp::from_unix(Duration::from_secs(1_000_000)),
+            witness: invariants::Witness::new(),
+            off: BTreeSet::new(),
+            touched: BTreeSet::new(),
+            timers: BTreeMap::new(),
+            budget: Budget::default(),
+            all_is_well: false,
+            commits: 0,
+            next_id: 0,
+        };
+        (0..count).for_each(|_| _ = world.add_node());
+        world
+    }
+
+    pub fn snapshot(&self) -> Snapshot {
+        self.store.snapshot()
+    }
+
+    fn id(&mut self) -> String {
+        self.next_id += 1;
+        format!("{:025}", self.next_id)
+    }
+
+    // --- commits ---
+
+    /// Applies a transaction as the log would, with every check that there is.
+    pub fn apply(&mut self, transaction: &Transaction) -> Result<(), Conflict> {
+        let bytes = transaction.encode().expect("a transaction fits the log");
+        let transaction = Transaction::decode(&bytes).expect("what we encode we decode");
+        let before = self.store.snapshot();
+        self.index += 1;
+        let outcome = self.store.apply(self.index, &transaction);
+        let after = self.store.snapshot();
+        let mut violations = invariants::check_cas(&before, &transaction, &outcome);
+        while let Some(event) = self.changes.try_next() {
+            let Event::Commit(commit) = event else { panic!("the test reads every commit") };
+            violations.extend(self.witness.observe(&commit));
+            violations.extend(invariants::check_commit(&before, &commit, &after));
+            self.touched.extend(commit.deltas.iter().flat_map(affected));
+        }
+        violations.extend(invariants::check_state(&after));
+        let lists = || format!("before:{}\nchanges:{}", list(before.tasks().cloned()), list(puts(&transaction)));
+        assert!(violations.is_empty(), "{violations:#?}\n{}", lists());
+        outcome
+    }
+
+    fn must(&mut self, f: impl FnOnce(&mut Transaction)) {
+        let mut transaction = Transaction::new(self.now);
+        f(&mut transaction);
+        self.apply(&transaction).expect("nobody else writes");
+    }
+
+    // --- nodes ---
+
+    pub fn add_node(&mut self) -> NodeId {
+        let id: NodeId = self.id().parse().unwrap();
+        let node = Node {
+            id: id.clone(),
+            meta: Meta::default(),
+            spec: NodeSpec::default(),
+            description: Some(NodeDescription {
+                platform: Platform { architecture: "x86_64".into(), os: "linux".into() },
+                resources: Resources { nano_cpus: 4_000_000_000, memory_bytes: 8 << 30 },
+                ..NodeDescription::default()
+            }),
+            status: NodeStatus { state: NodeState::Ready, ..NodeStatus::default() },
+            manager: None,
+        };
+        self.must(|t| _ = t.create(node));
+        id
+    }
+
+    pub fn set_history_limit(&mut self, limit: i64) {
+        let mut cluster = match self.snapshot().cluster() {
+            Some(c) => c.as_ref().clone(),
+            None => Cluster {
+                id: self.id().parse().unwrap(),
+                meta: Meta::default(),
+                spec: ClusterSpec::default(),
+                root_ca: RootCa { cert_pem: String::new(), key_pem: String::new() },
+                join_tokens: JoinTokens { worker: String::new(), manager: String::new() },
+                gossip_keys: Vec::new(),
+                default_addr_pool: Vec::new(),
+                subnet_size: 24,
+                data_path_port: 4789,
+                removed_nodes: Default::default(),
+            },
+        };
+        cluster.spec.task_history_retention_limit = limit;
+        self.must(|t| t.changes.push(store::Change::Put(cluster.into())));
+    }
+
+    pub fn node_ids(&self) -> Vec<NodeId> {
+        self.snapshot().nodes().map(|n| n.id.clone()).collect()
+    }
+
+    pub fn change_node(&mut self, id: &NodeId, f: impl FnOnce(&mut Node)) {
+        let mut node = self.snapshot().node(id).expect("the node is there").as_ref().clone();
+        f(&mut node);
+        self.must(|t| _ = t.update(node));
+    }
+
+    /// The machine dies, and the leader notices.
+    pub fn node_down(&mut self, id: &NodeId) {
+        self.off.insert(id.clone());
+        self.change_node(id, |n| n.status.state = NodeState::Down);
+    }
+
+    pub fn node_up(&mut self, id: &NodeId) {
+        self.off.remove(id);
+        self.change_node(id, |n| n.status.state = NodeState::Ready);
+    }
+
+    pub fn set_availability(&mut self, id: &NodeId, availability: Availability) {
+        self.change_node(id, |n| n.spec.availability = availability);
+    }
+
+    pub fn remove_node(&mut self, id: &NodeId) {
+        self.off.insert(id.clone());
+        let version = self.snapshot().node(id).unwrap().meta.version;
+        self.must(|t| _ = t.remove(id, version));
+    }
+
+    // --- services ---
+
+    pub fn create_service(&mut self, name: &str, replicas: u64, task: TaskSpec) -> ServiceId {
+        self.create_service_with(name, replicas, task, |_| {})
+    }
+
+    pub fn create_service_with(
+        &mut self,
+        name: &str,
+        replicas: u64,
+        task: TaskSpec,
+        f: impl FnOnce(&mut ServiceSpec),
+    ) -> ServiceId {
+        let id: ServiceId = self.id().parse().unwrap();
+        let mut spec = ServiceSpec {
+            name: name.parse().unwrap(),
+            labels: BTreeMap::new(),
+            task: Arc::new(task),
+            mode: Mode::Replicated { replicas },
+            update: None,
+            rollback: None,
+            endpoint: None,
+        };
+        f(&mut spec);
+        let service = Service {
+            id: id.clone(),
+            meta: Meta::default(),
+            spec,
+            spec_version: 1,
+            previous_spec: None,
+            update_status: None,
+        };
+        self.must(|t| _ = t.create(service));
+        id
+    }
+
+    /// What the API does with `service update`.
+    pub fn change_service(&mut self, id: &ServiceId, f: impl FnOnce(&mut ServiceSpec)) {
+        let mut service = self.service(id);
+        service.previous_spec = Some(service.spec.clone());
+        f(&mut service.spec);
+        service.spec_version += 1;
+        service.update_status = None;
+        self.must(|t| _ = t.update(service));
+    }
+
+    pub fn scale(&mut self, id: &ServiceId, n: u64) {
+        self.change_service(id, |s| s.mode = Mode::Replicated { replicas: n });
+    }
+
+    pub fn set_image(&mut self, id: &ServiceId, image: &str) {
+        self.change_service(id, |s| Arc::make_mut(&mut s.task).container.image = image.into());
+    }
+
+    pub fn remove_service(&mut self, id: &ServiceId) {
+        let version = self.service(id).meta.version;
+        self.must(|t| _ = t.remove(id, version));
+    }
+
+    pub fn service(&self, id: &ServiceId) -> Service {
+        self.snapshot().service(id).expect("the service is there").as_ref().clone()
+    }
+
+    pub fn update_state(&self, id: &ServiceId) -> Option<(UpdateState, String)> {
+        self.service(id).update_status.map(|u| (u.state, u.message))
+    }
+
+    // --- tasks ---
+
+    pub fn tasks(&self, id: &ServiceId) -> Vec<Arc<Task>> {
+        self.snapshot().tasks_of_service(id).cloned().collect()
+    }
+
+    pub fn wanted(&self, id: &ServiceId) -> Vec<Arc<Task>> {
+        self.tasks(id).into_iter().filter(|t| t.is_wanted()).collect()
+    }
+
+    pub fn running(&self, id: &ServiceId) -> Vec<Arc<Task>> {
+        self.wanted(id).into_iter().filter(|t| t.status.state == TaskState::Running).collect()
+    }
+
+    pub fn images(&self, id: &ServiceId) -> Vec<String> {
+        self.running(id).iter().map(|t| t.spec.container.image.clone()).collect()
+    }
+
+    pub fn set_status(&mut self, id: &TaskId, state: TaskState) {
+        let mut task = self.snapshot().task(id).expect("the task is there").as_ref().clone();
+        move_to(&mut task, state, self.now);
+        self.must(|t| _ = t.update(task));
+    }
+
+    /// Every agent takes each of its tasks one step on, in one batch of statuses.
+    pub fn agents(&mut self) -> bool {
+        let snapshot = self.snapshot();
+        let mut transaction = Transaction::new(self.now);
+        for node in snapshot.nodes().filter(|n| n.status.state == NodeState::Ready && !self.off.contains(&n.id)) {
+            for task in snapshot.tasks_on_node(&node.id) {
+                if let Some(state) = next_state(task, self.all_is_well) {
+                    let mut task = task.as_ref().clone();
+                    move_to(&mut task, state, self.now);
+                    transaction.update(task);
+                }
+            }
+        }
+        let any = !transaction.is_empty();
+        if any {
+            self.apply(&transaction).expect("nobody else writes");
+        }
+        any
+    }
+
+    // --- the loops ---
+
+    /// Runs the loops until they have nothing to do now, as the driver does.
+    pub fn control(&mut self) {
+        for _ in 0..10_000 {
+            let now = self.now;
+            let rung: Vec<_> = self.timers.iter().filter(|(_, at)| **at <= now).map(|(s, _)| s.clone()).collect();
+            let mut services = expand(&self.snapshot(), &std::mem::take(&mut self.touched));
+            rung.iter().for_each(|s| _ = self.timers.remove(s));
+            services.extend(rung);
+            if services.is_empty() {
+                return;
+            }
+            let batch = reconcile_services(&self.snapshot(), services.clone(), self.now, self.budget);
+            services.iter().for_each(|s| _ = self.timers.remove(s));
+            let idle = batch.transaction.is_empty();
+            assert!(!idle || batch.wakes.values().all(|at| *at > now), "an idle loop asks to be run again at once");
+            self.timers.extend(batch.wakes);
+            if !idle {
+                self.apply(&batch.transaction).expect("nobody else writes");
+                self.commits += 1;
+            }
+        }
+        panic!("the loops do not come to an end");
+    }
+
+    /// A new leader: it knows nothing but the store.
+    pub fn change_leader(&mut self) {
+        self.timers.clear();
+        self.touched = [Key::All].into();
+    }
+
+    /// What a leader would propose that saw everything as it is now.
+    pub fn plan(&self) -> Transaction {
+        swarmlite_control::reconcile(&self.snapshot(), &Key::All, self.now).transaction
+    }
+
+    /// Runs loops and agents in turn until nothing moves, without passing time.
+    pub fn run(&mut self) {
+        for _ in 0..10_000 {
+            self.control();
+            if !self.agents() {
+                return;
+            }
+        }
+        panic!("the world does not come to rest: {:#?}", self.snapshot().tasks().collect::<Vec<_>>());
+    }
+
+    pub fn pass(&mut self, time: Duration) {
+        self.now = self.now.plus(time);
+    }
+
+    /// Lets time pass to each next timer and the world run, until `time` is over.
+    pub fn run_for(&mut self, time: Duration) {
+        let end = self.now.plus(time);
+        loop {
+            self.run();
+            match self.timers.values().copied().filter(|at| *at <= end).min() {
+                Some(at) => self.now = at.max(self.now),
+                None => break,
+            }
+        }
+        self.now = end;
+        self.run();
+    }
+
+    /// Follows the timers until everything is as it is wanted.
+    pub fn settle(&mut self) {
+        for _ in 0..2_000 {
+            self.run();
+            let Err(unsettled) = invariants::settled(&self.snapshot()) else { break };
+            if unsettled.iter().all(|u| u.explained) {
+                break;
+            }
+            match self.timers.values().min() {
+                Some(at) => self.now = (*at).max(self.now),
+                None => panic!("nothing moves any more, and yet: {unsettled:#?}"),
+            }
+        }
+        if let Err(unsettled) = invariants::settled(&self.snapshot()) {
+            assert!(unsettled.iter().all(|u| u.explained), "{unsettled:#?}");
+        }
+        let history = invariants::check_history(&self.snapshot());
+        assert!(history.is_empty(), "{history:#?}");
+        let left = self.plan();
+        assert!(left.is_empty(), "a new leader would still do something: {left:#?}");
+    }
+}
+
+fn puts(transaction: &Transaction) -> impl Iterator<Item = Arc<Task>> {
+    transaction.changes.iter().filter_map(|c| match c {
+        store::Change::Put(store::Object::Task(t)) => Some(t.clone()),
+        _ => None,
+    })
+}
+
+/// Tasks, a line each.
+pub fn list(tasks: impl Iterator<Item = Arc<Task>>) -> String {
+    let short = |id: &str| format!("..{}", &id[21..]);
+    let line = |t: Arc<Task>| {
+        let node = t.node_id.as_ref().map_or("-".into(), |n| short(n.as_str()));
+        let (id, service) = (short(t.id.as_str()), short(t.service_id.as_str()));
+        let (state, wanted) = (t.status.state, t.desired);
+        format!("\n  {id} service {service} slot {} v{} on {node}: {state}, {wanted} wanted", t.slot, t.spec_version)
+    };
+    tasks.map(line).collect()
+}
+
+/// A task spec of this image. What images do: `crash` fails as soon as it runs, `reject` cannot be prepared, `done` ends
+/// well, anything else runs.
+pub fn image(name: &str) -> TaskSpec {
+    TaskSpec { container: ContainerSpec { image: name.into(), ..ContainerSpec::default() }, ..TaskSpec::default() }
+}
+
+pub fn with_policy(mut spec: TaskSpec, policy: RestartPolicy) -> TaskSpec {
+    spec.restart = Some(policy);
+    spec
+}
+
+pub fn with_reservation(mut spec: TaskSpec, nano_cpus: i64, memory_bytes: i64) -> TaskSpec {
+    let reservations = Some(Resources { nano_cpus, memory_bytes });
+    spec.resources = Some(ResourceRequirements { limits: None, reservations });
+    spec
+}
+
+pub fn host_port(port: u16) -> EndpointSpec {
+    let port = PortConfig {
+        name: String::new(),
+        protocol: Protocol::Tcp,
+        target_port: 80,
+        published_port: port,
+        mode: PublishMode::Host,
+    };
+    EndpointSpec { mode: EndpointMode::Vip, ports: vec![port] }
+}
+
+fn move_to(task: &mut Task, state: TaskState, now: Timestamp) {
+    task.status.state = state;
+    task.status.at = now;
+    if state == TaskState::Running {
+        task.status.running_at = Some(now);
+    }
+}
+
+fn next_state(task: &Task, all_is_well: bool) -> Option<TaskState> {
+    use TaskState::{Accepted, Assigned, Complete, Failed, Preparing, Ready, Rejected, Running, Shutdown, Starting};
+    let state = task.status.state;
+    if state.is_terminal() {
+        return None;
+    }
+    if task.desired > Running {
+        return Some(Shutdown);
+    }
+    let image = if all_is_well { "" } else { task.spec.container.image.as_str() };
+    match state {
+        Assigned => Some(Accepted),
+        Accepted => Some(Preparing),
+        Preparing if image == "reject" => Some(Rejected),
+        Preparing => Some(Ready),
+        Ready if task.desired == Running => Some(Starting),
+        Starting => Some(Running),
+        Running if image == "crash" => Some(Failed),
+        Running if image == "done" => Some(Complete),
+        _ => None,
+    }
+}
