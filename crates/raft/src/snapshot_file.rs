@@ -1,0 +1,126 @@
+//! Snapshots as plain files: header and state, each with its checksum; only the newest is kept.
+
+use crate::types::{Snapshot, SnapshotMeta, decode, encode};
+use bytes::Bytes;
+use openraft_rt::AsyncRuntime;
+use seams::Disk;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+const MAGIC: &[u8; 8] = b"SWLSNAP1";
+/// Magic, header length (u32), header checksum (u32), state length (u64), state checksum (u32); little endian.
+const PREFIX_BYTES: usize = 8 + 4 + 4 + 8 + 4;
+
+/// The directory of snapshot files.
+#[derive(Clone)]
+pub(crate) struct SnapshotFiles {
+    disk: Arc<dyn Disk>,
+    dir: PathBuf,
+    /// Two writers (a snapshot that is built here, one that arrives from the leader) must not clean up each other's file.
+    writing: Arc<tokio::sync::Mutex<()>>,
+}
+
+// === impl SnapshotFiles ===
+
+impl SnapshotFiles {
+    pub(crate) fn new(disk: Arc<dyn Disk>, dir: PathBuf) -> SnapshotFiles {
+        SnapshotFiles { disk, dir, writing: Arc::default() }
+    }
+
+    /// Writes a snapshot, then removes the older ones. One that is older than what is there is not written.
+    pub(crate) async fn write<RT: AsyncRuntime>(&self, meta: &SnapshotMeta<RT>, state: &Bytes) -> io::Result<()> {
+        let _one_at_a_time = self.writing.lock().await;
+        let path = self.dir.join(file_name::<RT>(meta));
+        let files = self.files().await?;
+        if files.last().is_some_and(|newest| *newest >= path) {
+            return Ok(());
+        }
+        self.disk.write_atomic(&path, pack(&encode(meta)?, state), 0o600).await?;
+        for old in files {
+            self.disk.remove(&old).await?;
+        }
+        Ok(())
+    }
+
+    /// The newest snapshot; an error when its file is damaged.
+    pub(crate) async fn newest<RT: AsyncRuntime>(&self) -> io::Result<Option<Snapshot<RT>>> {
+        let Some(path) = self.files().await?.pop() else { return Ok(None) };
+        let Some(bytes) = self.disk.read(&path).await? else { return Ok(None) };
+        let damaged = |reason: String| damaged(&path, &reason);
+        let (header, state) = unpack(bytes).map_err(damaged)?;
+        let meta = decode("the snapshot's header", &header).map_err(|e| damaged(e.to_string()))?;
+        Ok(Some(Snapshot::<RT> { meta, snapshot: state }))
+    }
+
+    /// Finished snapshot files, oldest first.
+    async fn files(&self) -> io::Result<Vec<PathBuf>> {
+        let is_snapshot = |p: &PathBuf| p.extension().is_some_and(|e| e == "snapshot");
+        let mut files: Vec<PathBuf> = self.disk.list(&self.dir).await?.into_iter().filter(is_snapshot).collect();
+        files.sort();
+        Ok(files)
+    }
+}
+
+fn damaged(path: &Path, reason: &str) -> io::Error {
+    let text = format!(
+        "the snapshot {} is damaged: {reason}. Remove this manager from the swarm on another one (node demote, node rm), delete its Raft directory and join again; if it is the only manager, restore the file from a backup",
+        path.display()
+    );
+    io::Error::new(io::ErrorKind::InvalidData, text)
+}
+
+/// Sorts by log index, then by term.
+fn file_name<RT: AsyncRuntime>(meta: &SnapshotMeta<RT>) -> String {
+    let (index, term) = meta.last_log_id.map_or((0, 0), |id| (id.index, id.leader_id.term));
+    format!("{index:020}-{term:020}.snapshot")
+}
+
+fn pack(header: &[u8], state: &[u8]) -> Bytes {
+    let mut out = Vec::with_capacity(PREFIX_BYTES + header.len() + state.len());
+    out.extend_from_slice(MAGIC);
+    out.extend_from_slice(&u32::try_from(header.len()).unwrap_or(u32::MAX).to_le_bytes());
+    out.extend_from_slice(&crc32c::crc32c(header).to_le_bytes());
+    out.extend_from_slice(&(state.len() as u64).to_le_bytes());
+    out.extend_from_slice(&crc32c::crc32c(state).to_le_bytes());
+    out.extend_from_slice(header);
+    out.extend_from_slice(state);
+    out.into()
+}
+
+fn unpack(bytes: Bytes) -> Result<(Bytes, Bytes), String> {
+    let prefix = bytes.get(..PREFIX_BYTES).ok_or("it is cut off")?;
+    let u32_at = |at: usize| prefix[at..at + 4].try_into().map(u32::from_le_bytes).unwrap_or_default();
+    if &prefix[..8] != MAGIC {
+        return Err("it is no snapshot of a format that this release reads".into());
+    }
+    let (header_len, header_crc, state_crc) = (u32_at(8) as usize, u32_at(12), u32_at(24));
+    let state_len = prefix[16..24].try_into().map(u64::from_le_bytes).unwrap_or_default();
+    let rest = bytes.slice(PREFIX_BYTES..);
+    if rest.len() as u64 != state_len.saturating_add(header_len as u64) {
+        return Err(format!("it has {} bytes after the prefix, not {header_len} + {state_len}", rest.len()));
+    }
+    let (header, state) = (rest.slice(..header_len), rest.slice(header_len..));
+    match (crc32c::crc32c(&header) == header_crc, crc32c::crc32c(&state) == state_crc) {
+        (true, true) => Ok((header, state)),
+        (false, _) => Err("the checksum of its header is wrong".into()),
+        (_, false) => Err("the checksum of its state is wrong".into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_packed_is_unpacked_and_every_flipped_byte_is_found() {
+        let packed = pack(b"header", b"the state");
+        assert_eq!(unpack(packed.clone()).unwrap(), (Bytes::from("header"), Bytes::from("the state")));
+        for at in 0..packed.len() {
+            let mut bad = packed.to_vec();
+            bad[at] ^= 0x40;
+            assert!(unpack(bad.into()).is_err(), "byte {at}");
+            assert!(unpack(packed.slice(..at)).is_err(), "cut at {at}");
+        }
+    }
+}
