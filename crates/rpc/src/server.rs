@@ -1,0 +1,268 @@
+//! Accepts connections and serves HTTP/2 on them.
+
+use crate::access::Admission;
+use crate::authorise::{Authorise, Connection};
+use crate::slots::{Slot, Slots};
+use ca::{Identity, Peer};
+use hyper::rt::Executor;
+use hyper::server::conn::http2;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use parking_lot::Mutex;
+use seams::{BoxStream, Clock, Listener, Tasks};
+use std::fmt;
+use std::future::Future;
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+use tonic::service::Routes;
+
+/// What a server needs besides its routes.
+#[derive(Clone)]
+pub struct ServeConfig {
+    /// Its certificate; the latest value is used for each new connection. While there is none, connections are closed.
+    pub identity: watch::Receiver<Option<Arc<Identity>>>,
+    /// What the state says of a caller.
+    pub admission: Arc<dyn Admission>,
+    /// Judges certificates.
+    pub clock: Arc<dyn Clock>,
+    /// Bounds.
+    pub limits: ServerLimits,
+}
+
+/// Bounds on what others can take from a server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ServerLimits {
+    /// Connections in all. A worker has one or two to one manager.
+    pub connections_max: usize,
+    /// Connections that have not shown a certificate (handshakes under way included).
+    pub anonymous_max: usize,
+    /// The same, from one IP address.
+    pub anonymous_per_source_max: usize,
+    /// How long a connection without a certificate may stand. Joining takes a second.
+    pub anonymous_lifetime: Duration,
+    /// For the TLS handshake.
+    pub handshake_timeout: Duration,
+    /// Requests at once on one connection.
+    pub streams_max: u32,
+    /// For the whole of a call that has one message each way.
+    pub unary_timeout: Duration,
+    /// Between HTTP/2 pings, so that vanished clients free their connections.
+    pub keep_alive_interval: Duration,
+    /// For the answer to a ping.
+    pub keep_alive_timeout: Duration,
+    /// For calls under way when the server stops.
+    pub drain: Duration,
+}
+
+impl Default for ServerLimits {
+    fn default() -> Self {
+        ServerLimits {
+            connections_max: 8192,
+            anonymous_max: 512,
+            anonymous_per_source_max: 64,
+            anonymous_lifetime: Duration::from_secs(60),
+            handshake_timeout: Duration::from_secs(5),
+            streams_max: 256,
+            unary_timeout: Duration::from_secs(60),
+            keep_alive_interval: Duration::from_secs(5),
+            keep_alive_timeout: Duration::from_secs(5),
+            drain: Duration::from_secs(1),
+        }
+    }
+}
+
+/// Streams at once on a connection without a certificate.
+const ANONYMOUS_STREAMS_MAX: u32 = 8;
+/// After an accept that failed (usually for want of file descriptors).
+const ACCEPT_RETRY: Duration = Duration::from_millis(100);
+
+/// Serves `routes` on `listener` until `tasks` stops: TLS, then the authorisation table, then the handler, which finds the
+/// [`Peer`] and the [`crate::RemoteAddr`] in the request's extensions. Returns at once; the work is done in `tasks`.
+pub fn serve(listener: Box<dyn Listener>, config: ServeConfig, routes: Routes, tasks: &Tasks) {
+    let limits = config.limits;
+    let server = Arc::new(Server {
+        routes: routes.prepare(),
+        connections: Arc::new(Semaphore::new(limits.connections_max)),
+        anonymous: Slots::new(limits.anonymous_max, limits.anonymous_per_source_max),
+        settings: Mutex::new(None),
+        tasks: tasks.clone(),
+        config,
+    });
+    tasks.spawn("rpc accept", server.accept(listener));
+}
+
+struct Server {
+    config: ServeConfig,
+    routes: Routes,
+    connections: Arc<Semaphore>,
+    anonymous: Slots,
+    /// TLS settings, and the identity that they were made from.
+    settings: Mutex<Option<(Arc<Identity>, TlsAcceptor)>>,
+    tasks: Tasks,
+}
+
+/// Spawns a connection's streams into a group that ends with the connection.
+#[derive(Clone)]
+struct StreamExecutor(Tasks);
+
+/// Why a connection came to nothing.
+#[derive(Debug, thiserror::Error)]
+enum Refused {
+    #[error("this node has no certificate")]
+    NoIdentity,
+    #[error(transparent)]
+    Settings(#[from] ca::TlsError),
+    #[error("no TLS handshake within {} s", .0.as_secs())]
+    HandshakeTimeout(Duration),
+    #[error("TLS handshake failed: {0}")]
+    Handshake(#[from] std::io::Error),
+    #[error(transparent)]
+    Peer(#[from] ca::InvalidPeer),
+}
+
+// === impl Server ===
+
+impl Server {
+    async fn accept(self: Arc<Self>, listener: Box<dyn Listener>) {
+        loop {
+            let (tcp, remote) = match listener.accept().await {
+                Ok(accepted) => accepted,
+                Err(error) => {
+                    tracing::warn!(%error, "cannot accept a connection");
+                    tokio::time::sleep(ACCEPT_RETRY).await;
+                    continue;
+                }
+            };
+            // Over a bound the connection is closed before it costs anything.
+            let Ok(permit) = self.connections.clone().try_acquire_owned() else {
+                tracing::warn!(%remote, max = self.config.limits.connections_max, "connection refused: too many");
+                continue;
+            };
+            let Some(slot) = self.anonymous.take(remote.ip()) else {
+                tracing::warn!(%remote, "connection refused: too many without a certificate");
+                continue;
+            };
+            let server = self.clone();
+            self.tasks.spawn_to_end("rpc connection", async move {
+                if let Err(refused) = server.connection(tcp, remote, permit, slot).await {
+                    tracing::debug!(%remote, %refused, "connection refused");
+                }
+            });
+        }
+    }
+
+    async fn connection(
+        &self,
+        tcp: BoxStream,
+        remote: SocketAddr,
+        _permit: OwnedSemaphorePermit,
+        slot: Slot,
+    ) -> Result<(), Refused> {
+        let (identity, acceptor) = self.settings()?;
+        let bound = self.config.limits.handshake_timeout;
+        let tls = tokio::select! {
+            biased;
+            () = self.tasks.stopped() => return Ok(()),
+            done = tokio::time::timeout(bound, acceptor.accept(tcp)) =>
+                done.map_err(|_elapsed| Refused::HandshakeTimeout(bound))??,
+        };
+        let peer = peer_of(&tls)?;
+        let (slot, lifetime) = match peer {
+            Some(_) => (None, None),
+            None => (Some(slot), Some(self.config.limits.anonymous_lifetime)),
+        };
+        let connection = Connection {
+            remote,
+            peer,
+            our_cluster: identity.cluster_id.clone(),
+            admission: self.config.admission.clone(),
+            clock: self.config.clock.clone(),
+            unary_timeout: self.config.limits.unary_timeout,
+        };
+        self.serve_http2(tls, connection, lifetime).await;
+        drop(slot);
+        Ok(())
+    }
+
+    async fn serve_http2(&self, tls: TlsStream<BoxStream>, connection: Connection, lifetime: Option<Duration>) {
+        let limits = &self.config.limits;
+        let streams = Tasks::new();
+        let remote = connection.remote;
+        let streams_max = if connection.peer.is_some() { limits.streams_max } else { ANONYMOUS_STREAMS_MAX };
+        let service = Authorise { inner: self.routes.clone(), connection: Arc::new(connection) };
+        let mut served = pin!(
+            http2::Builder::new(StreamExecutor(streams.clone()))
+                .timer(TokioTimer::new())
+                // It would read the machine's clock, and nobody reads it.
+                .auto_date_header(false)
+                .max_concurrent_streams(streams_max)
+                .keep_alive_interval(limits.keep_alive_interval)
+                .keep_alive_timeout(limits.keep_alive_timeout)
+                .serve_connection(TokioIo::new(tls), TowerToHyperService::new(service))
+        );
+        let over = async {
+            match lifetime {
+                None => std::future::pending().await,
+                Some(lifetime) => tokio::time::sleep(lifetime).await,
+            }
+        };
+        tokio::select! {
+            biased;
+            () = self.tasks.stopped() => {
+                served.as_mut().graceful_shutdown();
+                // What is not done by then is cut off; its caller sees an unknown outcome.
+                let _ = tokio::time::timeout(limits.drain, served).await;
+            }
+            done = &mut served => {
+                if let Err(error) = done {
+                    tracing::debug!(%remote, %error, "connection ended");
+                }
+            }
+            () = over => tracing::debug!(%remote, "connection without a certificate closed: too long open"),
+        }
+        streams.stop();
+    }
+
+    /// The TLS settings for the identity of now.
+    fn settings(&self) -> Result<(Arc<Identity>, TlsAcceptor), Refused> {
+        let identity = self.config.identity.borrow().clone().ok_or(Refused::NoIdentity)?;
+        let mut settings = self.settings.lock();
+        if let Some((of, acceptor)) = settings.as_ref()
+            && Arc::ptr_eq(of, &identity)
+        {
+            return Ok((identity, acceptor.clone()));
+        }
+        let acceptor = TlsAcceptor::from(ca::server_config(&identity, self.config.clock.clone())?);
+        *settings = Some((identity.clone(), acceptor.clone()));
+        Ok((identity, acceptor))
+    }
+}
+
+/// What the client's certificate says; rustls has verified its chain. `None` when it showed none.
+fn peer_of(tls: &TlsStream<BoxStream>) -> Result<Option<(Peer, Duration)>, ca::InvalidPeer> {
+    let (_, session) = tls.get_ref();
+    match session.peer_certificates().and_then(|chain| chain.first()) {
+        None => Ok(None),
+        Some(leaf) => Ok(Some((Peer::from_certificate(leaf)?, ca::expires_at(leaf)?))),
+    }
+}
+
+impl<F> Executor<F> for StreamExecutor
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    fn execute(&self, stream: F) {
+        self.0.spawn("rpc stream", stream);
+    }
+}
+
+impl fmt::Debug for ServeConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ServeConfig").field("limits", &self.limits).finish_non_exhaustive()
+    }
+}
