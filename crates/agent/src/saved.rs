@@ -1,0 +1,81 @@
+//! What an agent keeps on disk: its assignments with the status that each has reached.
+
+use crate::set::Position;
+use bytes::Bytes;
+use model::Task;
+use seams::Disk;
+use serde::{Deserialize, Serialize};
+use std::path::{Path, PathBuf};
+
+/// Version of the file's form. Fields are only ever added; a higher one was written by a newer release.
+const VERSION: u32 = 1;
+
+/// The file: MessagePack with field names, written whole.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub(crate) struct Saved {
+    pub(crate) version: u32,
+    pub(crate) position: Option<Position>,
+    /// With the agent's own status in place of the managers'.
+    pub(crate) tasks: Vec<Task>,
+}
+
+/// The state file cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum SavedError {
+    /// It cannot be read.
+    #[error("cannot read the agent's state file {}: {source}", path.display())]
+    Unreadable {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// It cannot be decoded.
+    #[error(
+        "the agent's state file {} is damaged ({reason}); remove it and start again: the managers will send the node's \
+         assignments anew, and its containers keep running meanwhile",
+        path.display()
+    )]
+    Damaged {
+        /// Which file.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+    /// A newer release wrote it.
+    #[error("the agent's state file {} has version {found}, this release knows {VERSION}: start the newer release", path.display())]
+    Newer {
+        /// Which file.
+        path: PathBuf,
+        /// Its version.
+        found: u32,
+    },
+}
+
+pub(crate) async fn read(disk: &dyn Disk, path: &Path) -> Result<Saved, SavedError> {
+    let path = path.to_owned();
+    let bytes = match disk.read(&path).await {
+        Ok(None) => return Ok(Saved::default()),
+        Ok(Some(bytes)) => bytes,
+        Err(source) => return Err(SavedError::Unreadable { path, source }),
+    };
+    let saved: Saved = match rmp_serde::from_slice(&bytes) {
+        Ok(saved) => saved,
+        Err(e) => return Err(SavedError::Damaged { path, reason: e.to_string() }),
+    };
+    if saved.version > VERSION {
+        return Err(SavedError::Newer { path, found: saved.version });
+    }
+    Ok(saved)
+}
+
+pub(crate) async fn write(
+    disk: &dyn Disk,
+    path: &Path,
+    position: Option<Position>,
+    tasks: Vec<Task>,
+) -> std::io::Result<()> {
+    let bytes = rmp_serde::to_vec_named(&Saved { version: VERSION, position, tasks }).map_err(std::io::Error::other)?;
+    // Environment variables of containers often hold passwords.
+    disk.write_atomic(path, Bytes::from(bytes), 0o600).await
+}
