@@ -1,1 +1,105 @@
-//! swarmlite-api
+//! The Docker Engine HTTP API of one node.
+//!
+//! **Owns** the routes, the translation between Docker's JSON and the model, the proxy to the local engine (upgrades
+//! included), events and logs.
+//!
+//! **Must never** decide anything: it reads a snapshot, proposes a transaction, and says what became of it. It knows
+//! nothing of Raft, certificates or the dispatcher; what it needs of the node is in [`Swarm`].
+//!
+//! Reads are linearizable on every manager, unless the caller asks for `?stale=true` (or sends `X-Swarmlite-Read: stale`).
+
+#![forbid(unsafe_code)]
+
+mod cluster;
+mod convert;
+mod engine_facts;
+mod events;
+mod info;
+mod logs;
+mod lookup;
+mod names;
+mod nodes;
+mod proxy;
+mod read;
+mod render;
+mod reply;
+mod request;
+mod route;
+mod server;
+mod service_update;
+mod services;
+mod swarm;
+mod system;
+mod tasks;
+
+pub use proxy::{EngineDial, UnixEngine};
+pub use swarm::{
+    InitOptions, JoinOptions, LocalState, LocalView, LogError, LogLine, LogRequest, ManagerView, NotManager, RaftView,
+    Reachability, Swarm, SwarmError, TlsInfo,
+};
+
+use seams::{Seams, Tasks};
+use std::sync::Arc;
+
+/// What an [`Api`] is made of.
+#[derive(Clone)]
+pub struct ApiDeps {
+    /// The node's part in the swarm.
+    pub swarm: Arc<dyn Swarm>,
+    /// The world; only clock and randomness are used.
+    pub seams: Seams,
+    /// The local engine, for what it says of itself.
+    pub engine: Arc<dyn engine::Engine>,
+    /// The way to the local engine's API, to which everything goes that is not the swarm's; `None` for the embedded
+    /// engine, which has none.
+    pub engine_api: Option<Arc<dyn EngineDial>>,
+    /// What the server says of itself.
+    pub version: ServerVersion,
+    /// Owns every connection and request.
+    pub tasks: Tasks,
+}
+
+/// What the server says of itself.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ServerVersion {
+    /// Release, such as `0.1.0`.
+    pub version: String,
+    /// Source revision; empty when not known.
+    pub git_commit: String,
+    /// When it was built; empty when not known.
+    pub build_time: String,
+}
+
+/// The API of one node. Cloning is cheap.
+#[derive(Clone)]
+pub struct Api(Arc<Inner>);
+
+struct Inner {
+    deps: ApiDeps,
+    rendered: render::Rendered,
+    facts: engine_facts::EngineFactsCache,
+    connections: Arc<tokio::sync::Semaphore>,
+}
+
+// === impl Api ===
+
+impl Api {
+    /// An API that serves nothing yet: hand it connections with [`Api::serve`], [`Api::serve_unix`] or
+    /// [`Api::serve_connection`].
+    pub fn new(deps: ApiDeps) -> Api {
+        Api(Arc::new(Inner {
+            deps,
+            rendered: render::Rendered::default(),
+            facts: engine_facts::EngineFactsCache::default(),
+            connections: Arc::new(tokio::sync::Semaphore::new(server::CONNECTIONS_MAX)),
+        }))
+    }
+
+    fn deps(&self) -> &ApiDeps {
+        &self.0.deps
+    }
+
+    fn now(&self) -> model::Timestamp {
+        model::Timestamp::from_unix(self.deps().seams.clock.unix_now())
+    }
+}

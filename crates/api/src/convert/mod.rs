@@ -1,0 +1,35 @@
+//! Docker's JSON to the model and back.
+
+mod cluster;
+mod container_in;
+mod image;
+mod node;
+mod service_in;
+mod service_out;
+mod task;
+
+pub(crate) use cluster::{apply_swarm_spec, cluster_info, swarm};
+pub(crate) use node::{availability, node, node_spec};
+pub(crate) use service_in::service_spec;
+pub(crate) use service_out::{insert_defaults, service};
+pub(crate) use task::task;
+
+use docker_api::{GoTime, ObjectVersion};
+use model::{Protocol, Timestamp};
+
+fn time(t: Timestamp) -> GoTime {
+    GoTime::from_unix_ns(t.0)
+}
+
+fn version(index: u64) -> ObjectVersion {
+    ObjectVersion { index }
+}
+
+fn protocol(p: Protocol) -> String {
+    match p {
+        Protocol::Tcp => "tcp",
+        Protocol::Udp => "udp",
+        Protocol::Sctp => "sctp",
+    }
+    .to_owned()
+}

@@ -1,0 +1,100 @@
+//! Noise at every door: an error of Docker's kind, never a panic, never a half-done change.
+
+mod support;
+
+use proptest::prelude::*;
+use serde_json::{Value, json};
+use support::{escape, manager};
+
+/// A spec with something wrong (or not) in one place.
+fn damaged() -> impl Strategy<Value = Value> {
+    let pointers = vec![
+        "/Name",
+        "/Labels",
+        "/TaskTemplate",
+        "/TaskTemplate/ContainerSpec",
+        "/TaskTemplate/ContainerSpec/Image",
+        "/TaskTemplate/Resources",
+        "/TaskTemplate/Resources/Limits",
+        "/TaskTemplate/Placement",
+        "/Mode",
+        "/Mode/Replicated",
+        "/Mode/Replicated/Replicas",
+        "/EndpointSpec",
+        "/EndpointSpec/Mode",
+    ];
+    let values = prop_oneof![
+        Just(Value::Null),
+        any::<i64>().prop_map(Value::from),
+        ".{0,12}".prop_map(Value::from),
+        Just(json!([])),
+        Just(json!([{}])),
+        Just(json!({"a": 1})),
+        any::<u64>().prop_map(
+            |n| json!({"NanoCPUs": n, "MemoryBytes": n, "Ports": [{"TargetPort": n, "PublishMode": "host"}]})
+        ),
+    ];
+    (proptest::sample::select(pointers), values).prop_map(|(pointer, value)| {
+        let mut spec = support::minimal("web", 1);
+        *spec.pointer_mut(pointer).expect("a place in the spec") = value;
+        spec
+    })
+}
+
+fn run<T>(future: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime").block_on(future)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 96, ..ProptestConfig::default() })]
+
+    #[test]
+    fn a_damaged_spec_makes_one_service_or_none(spec in damaged()) {
+        run(async {
+            let world = manager().await;
+            let reply = world.post("/services/create", &spec).await;
+            let made = world.get("/services").await.json().as_array().expect("a list").len();
+            match reply.status.as_u16() {
+                201 => assert_eq!(made, 1),
+                400..=499 => assert!(made == 0 && !reply.message().is_empty()),
+                other => panic!("{other}: {}", reply.message()),
+            }
+        });
+    }
+
+    #[test]
+    fn noise_in_filters_paths_and_queries_is_a_client_error(filter in ".{0,40}", id in "[^/?#\u{0}-\u{20}\u{7f}]{1,20}", query in "[a-z0-9=&%-]{0,30}") {
+        run(async {
+            let world = manager().await;
+            world.service("web", 1).await;
+            for path in [
+                format!("/services?filters={}", escape(&filter)),
+                format!("/tasks?filters={}", escape(&filter)),
+                format!("/nodes?filters={}", escape(&filter)),
+                format!("/services/{}", escape(&id)),
+                format!("/nodes/{}?{query}", escape(&id)),
+                format!("/tasks/{}/logs?stdout=1&{query}", escape(&id)),
+                format!("/v{query}/services"),
+            ] {
+                let Ok(uri) = path.parse::<http::Uri>() else { continue };
+                let reply = world.get(&uri.to_string()).await;
+                let status = reply.status.as_u16();
+                assert!(matches!(status, 200 | 400..=499 | 501), "{path}: {status} {}", reply.message());
+            }
+        });
+    }
+
+    #[test]
+    fn noise_in_bodies_is_a_client_error(body in ".{0,60}") {
+        run(async {
+            let world = manager().await;
+            for path in ["/services/create", "/swarm/update?version=1", "/swarm/join", "/nodes/host1/update?version=1"] {
+                let request = http::Request::post(path).header("content-type", "application/json");
+                let request = request.body(http_body_util::Full::from(body.clone())).expect("a request");
+                let reply = world.send(request).await;
+                assert!((400..500).contains(&reply.status.as_u16()) || reply.status == 500 && reply.message().contains("out of sequence"), "{path}: {}", reply.message());
+            }
+            assert_eq!(world.get("/services").await.json(), json!([]));
+        });
+    }
+}

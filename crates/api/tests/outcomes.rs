@@ -1,0 +1,110 @@
+//! What a caller is told when the store cannot say yes or no.
+
+mod support;
+
+use async_trait::async_trait;
+use parking_lot::Mutex;
+use serde_json::json;
+use std::sync::Arc;
+use std::time::Duration;
+use store::{Changes, Conflict, LocalStore, ProposeError, ReadError, Snapshot, StoreClient, Transaction};
+use support::{manager, minimal, node_id};
+
+/// A store whose leader is in trouble.
+struct Troubled {
+    store: Arc<LocalStore>,
+    read: Mutex<Option<ReadError>>,
+    /// What the next proposals end in; after that they are applied.
+    proposals: Mutex<Vec<ProposeError>>,
+}
+
+#[async_trait]
+impl StoreClient for Troubled {
+    fn local(&self) -> Snapshot {
+        self.store.local()
+    }
+    async fn current(&self) -> Result<Snapshot, ReadError> {
+        match self.read.lock().clone() {
+            Some(e) => Err(e),
+            None => Ok(self.store.local()),
+        }
+    }
+    async fn propose(&self, transaction: Transaction) -> Result<u64, ProposeError> {
+        let next = self.proposals.lock().pop();
+        match next {
+            Some(e) => Err(e),
+            None => self.store.propose(transaction).await,
+        }
+    }
+    fn changes(&self) -> Changes {
+        self.store.changes()
+    }
+}
+
+const NO_LEADER: &str = "rpc error: code = Unknown desc = The swarm does not have a leader. It's possible that too few managers are online. Make sure more than half of the managers are online.";
+
+async fn troubled() -> (support::World, Arc<Troubled>) {
+    let world = manager().await;
+    let store = Arc::new(Troubled { store: world.store.clone(), read: Mutex::default(), proposals: Mutex::default() });
+    *world.swarm.store.lock() = Ok(store.clone());
+    (world, store)
+}
+
+#[tokio::test]
+async fn without_a_leader_reads_say_so_unless_a_stale_one_will_do() {
+    let (world, store) = troubled().await;
+    world.service("web", 1).await;
+    *store.read.lock() = Some(ReadError::NoLeader { waited: Duration::from_secs(5) });
+    for path in ["/services", "/services/web", "/nodes", "/tasks", "/swarm"] {
+        world.get(path).await.is(500, NO_LEADER);
+        world.get(&format!("{path}?stale=true")).await.ok(200);
+    }
+    let request = http::Request::get("/services/web").header("x-swarmlite-read", "stale");
+    world.send(request.body(Default::default()).expect("a request")).await.ok(200);
+    world.delete("/services/web").await.is(500, NO_LEADER);
+}
+
+#[tokio::test]
+async fn an_unknown_outcome_is_called_unknown() {
+    let (world, store) = troubled().await;
+    store.proposals.lock().push(ProposeError::Unknown { reason: "the leader was lost".into() });
+    let reply = world.post("/services/create", &minimal("web", 1)).await.ok(500);
+    assert_eq!(
+        reply.message(),
+        "the outcome of the change is unknown: the leader was lost; it may have been applied or may yet be: look before you try again"
+    );
+    store.proposals.lock().push(ProposeError::NoLeader { waited: Duration::from_secs(5) });
+    world.post("/services/create", &minimal("web", 1)).await.is(500, NO_LEADER);
+    store.proposals.lock().push(ProposeError::NotManager);
+    world.post("/services/create", &minimal("web", 1)).await.ok(503);
+    world.post("/services/create", &minimal("web", 1)).await.ok(201);
+}
+
+#[tokio::test]
+async fn a_lost_race_for_a_version_is_out_of_sequence() {
+    let (world, store) = troubled().await;
+    world.service("web", 1).await;
+    let version = world.version_of("/services/web").await;
+    let id = world.store.local().services().next().expect("a service").id.clone();
+    let lost = Conflict::Changed { id: id.into(), expected: version, actual: version + 1 };
+    store.proposals.lock().push(lost.into());
+    world
+        .post(&format!("/services/web/update?version={version}"), &minimal("web", 2))
+        .await
+        .is(500, "rpc error: code = Unknown desc = update out of sequence");
+}
+
+#[tokio::test]
+async fn a_demotion_is_judged_again_when_another_manager_changed() {
+    let (world, store) = troubled().await;
+    for n in [2, 3] {
+        world.add_node(n, model::Role::Manager).await;
+    }
+    let other = Conflict::Changed { id: node_id(2).into(), expected: 1, actual: 2 };
+    store.proposals.lock().push(other.into());
+    let node = node_id(3);
+    let version = world.version_of(&format!("/nodes/{node}")).await;
+    let spec = json!({"Labels": {}, "Role": "worker", "Availability": "active"});
+    world.post(&format!("/nodes/{node}/update?version={version}"), &spec).await.ok(200);
+    assert!(store.proposals.lock().is_empty());
+}
