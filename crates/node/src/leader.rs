@@ -1,0 +1,118 @@
+//! What a manager does only while it leads: the control loops, the judgement of nodes, and the Raft group's membership.
+
+use crate::manager::Manager;
+use crate::membership::{Group, Step, next_step};
+use crate::raft_store::LeaderStore;
+use model::{NodeId, Timestamp};
+use raft::{Member, MembershipError, RaftView};
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+use store::{ProposeError, StoreClient as _, Transaction};
+use tokio::sync::watch;
+
+/// For one step of the Raft group's membership.
+const STEP_TIMEOUT: Duration = Duration::from_secs(5);
+/// After a step that failed.
+const STEP_RETRY: Duration = Duration::from_millis(250);
+/// The membership is looked at again at least this often.
+const LOOK_AT_LEAST: Duration = Duration::from_secs(2);
+/// For the first confirmation of a new leader by a majority.
+const CONFIRM_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Leads whenever this manager is the leader, for its whole life.
+pub(crate) async fn lead_when_leader(manager: Arc<Manager>, suspects: watch::Receiver<BTreeSet<NodeId>>) {
+    let mut views = manager.views.clone();
+    loop {
+        let Ok(view) = views.wait_for(|v| v.role == raft::Role::Leader).await.map(|v| v.clone()) else { return };
+        let term = view.term;
+        tracing::info!(term, "this manager leads");
+        let mut until = views.clone();
+        tokio::select! {
+            biased;
+            lost = until.wait_for(|v| !v.leads_in(term)) => if lost.is_err() { return },
+            () = lead(&manager, suspects.clone()) => {}
+        }
+        tracing::info!(term, "this manager leads no more");
+    }
+}
+
+/// Leads, until dropped.
+async fn lead(manager: &Manager, suspects: watch::Receiver<BTreeSet<NodeId>>) {
+    // What earlier leaders have committed must be applied here before anything is decided from it.
+    while let Err(reason) = catch_up(manager).await {
+        tracing::debug!(reason, "the new leader is not confirmed yet");
+        tokio::time::sleep(STEP_RETRY).await;
+    }
+    let store = Arc::new(LeaderStore(manager.client.clone()));
+    tokio::join!(
+        control::driver::run(store, manager.seams.clock.clone(), std::future::pending()),
+        manager.reports.lead(suspects),
+        keep_group(manager),
+    );
+}
+
+async fn catch_up(manager: &Manager) -> Result<(), String> {
+    let index = manager.raft.read_index(CONFIRM_TIMEOUT).await.map_err(|e| e.to_string())?;
+    manager.raft.wait_applied(index, CONFIRM_TIMEOUT).await.map_err(|e| e.to_string())
+}
+
+/// Keeps the Raft group as the store says it should be.
+async fn keep_group(manager: &Manager) {
+    let mut changes = manager.client.changes();
+    let mut views = manager.views.clone();
+    // Learners that were not ready; forgotten when there is nothing else to do.
+    let mut not_now = BTreeSet::new();
+    loop {
+        let group = group(&views.borrow_and_update());
+        let Some(step) = next_step(&manager.client.local(), &group, &not_now) else {
+            let wait = if not_now.is_empty() { LOOK_AT_LEAST } else { STEP_RETRY };
+            not_now.clear();
+            tokio::select! {
+                biased;
+                _ = changes.next() => {}
+                _ = views.changed() => {}
+                () = tokio::time::sleep(wait) => {}
+            }
+            continue;
+        };
+        tracing::info!(?step, "changing the Raft group");
+        if let Err(reason) = take(manager, &step).await {
+            tracing::warn!(?step, reason, "the Raft group could not be changed; trying again");
+            if let Step::Promote { raft_id } = step {
+                not_now.insert(raft_id);
+            }
+            tokio::time::sleep(STEP_RETRY).await;
+        }
+    }
+}
+
+fn group(view: &RaftView) -> Group {
+    Group { me: view.raft_id, voters: view.voters.clone(), learners: view.learners.clone() }
+}
+
+async fn take(manager: &Manager, step: &Step) -> Result<(), String> {
+    let failed = |e: MembershipError| e.to_string();
+    match step {
+        Step::HandOver => manager.raft.transfer_leadership(STEP_TIMEOUT).await.map(drop).map_err(failed),
+        Step::Remove { raft_id } => manager.raft.remove_member(*raft_id, STEP_TIMEOUT).await.map(drop).map_err(failed),
+        Step::AddLearner { raft_id, addr, node_id } => {
+            let member = Member { addr: addr.clone(), node_id: node_id.to_string() };
+            manager.raft.add_learner(*raft_id, member, STEP_TIMEOUT).await.map(drop).map_err(failed)
+        }
+        Step::Promote { raft_id } => {
+            manager.raft.promote_to_voter(*raft_id, STEP_TIMEOUT).await.map(drop).map_err(failed)
+        }
+        Step::ClearManager { node_id } => clear_manager(manager, node_id).await.map_err(|e| e.to_string()),
+    }
+}
+
+async fn clear_manager(manager: &Manager, node_id: &NodeId) -> Result<(), ProposeError> {
+    let state = manager.client.local();
+    let Some(node) = state.node(node_id) else { return Ok(()) };
+    let mut node = model::Node::clone(node);
+    node.manager = None;
+    let mut tx = Transaction::new(Timestamp::from_unix(manager.seams.clock.unix_now()));
+    tx.update(node);
+    manager.client.propose(tx).await.map(drop)
+}

@@ -1,0 +1,329 @@
+//! The manager's part of a node: Raft, the store, and the services that other nodes call.
+
+use crate::ca_service::CaService;
+use crate::cluster_service::ClusterService;
+use crate::leader;
+use crate::machine::{StoreCanary, StoreMachine};
+use crate::raft_store::{RaftStore, cluster_client};
+use crate::state::Layout;
+use async_trait::async_trait;
+use dispatcher::{Dispatcher, DispatcherParts, Leader, LeaderReports, LogBroker, OtherManagers, ReportError};
+use futures::StreamExt as _;
+use futures::stream::BoxStream;
+use model::{NodeId, Role};
+use raft::{LogStore, OpenLogError, Raft, RaftConfig, RaftView, TokioRuntime};
+use rpc::proto::cluster::{self as pb, Accepted, ReportRequest};
+use rpc::proto::logs::{LogBatch, Subscription};
+use rpc::{Admission, Channels, ServeConfig, ServerLimits};
+use seams::{Seams, Tasks};
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+use store::{Event, Snapshot, Store, StoreClient};
+use tokio::sync::watch;
+use tonic::Status;
+
+/// A leader that no majority has answered for so long is cut off.
+const QUORUM_SILENCE_MAX: Duration = Duration::from_secs(1);
+/// How long a graceful stop may take to hand the leadership over.
+const HAND_OVER_TIMEOUT: Duration = Duration::from_secs(3);
+/// For one report to the leader; a status waits for its commit.
+const REPORT_TIMEOUT: Duration = Duration::from_secs(4);
+
+/// Opens the Raft log in a directory: sled in production, a model disk in the simulation.
+#[async_trait]
+pub trait RaftLogs: Send + Sync + 'static {
+    /// Opens it, empty if there is none.
+    async fn open(&self, dir: &Path) -> Result<Arc<dyn LogStore>, OpenLogError>;
+}
+
+/// A running manager.
+pub(crate) struct Manager {
+    pub(crate) raft: Raft<TokioRuntime>,
+    pub(crate) views: watch::Receiver<RaftView>,
+    pub(crate) client: Arc<RaftStore>,
+    pub(crate) reports: Arc<LeaderReports>,
+    pub(crate) broker: LogBroker,
+    pub(crate) seams: Seams,
+    tasks: Tasks,
+}
+
+/// What a manager is made of.
+pub(crate) struct ManagerParts {
+    pub(crate) raft_id: u64,
+    pub(crate) layout: Layout,
+    pub(crate) listen_addr: SocketAddr,
+    pub(crate) seams: Seams,
+    pub(crate) logs: Arc<dyn RaftLogs>,
+    pub(crate) identity: watch::Receiver<Option<Arc<ca::Identity>>>,
+    pub(crate) channels: Channels,
+    /// Nodes that gossip hears.
+    pub(crate) live: watch::Receiver<BTreeSet<NodeId>>,
+    /// Told which nodes are members, for gossip.
+    pub(crate) members: watch::Sender<BTreeSet<NodeId>>,
+    pub(crate) raft: RaftConfig,
+    pub(crate) store_canary: StoreCanary,
+    pub(crate) dispatcher_canary: dispatcher::Canary,
+}
+
+/// A manager that cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum ManagerError {
+    /// The control port is not to be had.
+    #[error(
+        "cannot listen on {addr}: {source}; is another daemon using the port? Choose another address with --listen-addr"
+    )]
+    Listen {
+        /// The address.
+        addr: SocketAddr,
+        /// Why not.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The log.
+    #[error(transparent)]
+    Log(#[from] OpenLogError),
+    /// Raft.
+    #[error(transparent)]
+    Raft(#[from] raft::StartError),
+}
+
+// === impl Manager ===
+
+impl Manager {
+    /// Starts Raft from its disk and serves the control port. A manager with an empty disk waits to be made a founder or to
+    /// be taken into a group.
+    pub(crate) async fn start(parts: ManagerParts, tasks: &Tasks) -> Result<Arc<Manager>, ManagerError> {
+        let tasks = tasks.child();
+        let addr = parts.listen_addr;
+        let listener = parts.seams.net.listen(addr).await.map_err(|source| ManagerError::Listen { addr, source })?;
+        let log = parts.logs.open(&parts.layout.raft()).await?;
+        let store = Arc::new(Store::new());
+        let raft_parts = raft::Parts {
+            raft_id: parts.raft_id,
+            config: parts.raft,
+            log,
+            machine: Arc::new(StoreMachine::new(store.clone(), parts.store_canary)),
+            disk: parts.seams.disk.clone(),
+            snapshot_dir: parts.layout.raft().join("snapshots"),
+        };
+        let raft = Raft::start(raft_parts, Arc::new(PeerDial(parts.channels.clone()))).await?;
+        let views = raft.watch(&tasks);
+        let client = RaftStore::new(raft.clone(), views.clone(), store, parts.channels.clone());
+        let reports = LeaderReports::new(client.clone(), parts.seams.clock.clone(), parts.dispatcher_canary);
+        let way = Arc::new(Way {
+            raft: raft.clone(),
+            views: views.clone(),
+            channels: parts.channels.clone(),
+            reports: reports.clone(),
+        });
+        let dispatcher = Dispatcher::start(
+            DispatcherParts {
+                store: client.clone(),
+                leader: way.clone(),
+                term: leader_terms(views.clone(), &tasks),
+                rand: parts.seams.rand.clone(),
+                canary: parts.dispatcher_canary,
+            },
+            &tasks,
+        );
+        let broker = LogBroker::new(dispatcher.clone(), way, parts.seams.rand.clone(), &tasks);
+        let manager = Arc::new(Manager {
+            raft,
+            views,
+            client,
+            reports,
+            broker,
+            seams: parts.seams.clone(),
+            tasks: tasks.clone(),
+        });
+        let serve = ServeConfig {
+            identity: parts.identity,
+            admission: Arc::new(StoreAdmission(manager.client.clone())),
+            clock: parts.seams.clock,
+            limits: ServerLimits::default(),
+        };
+        rpc::serve(listener, serve, manager.routes(dispatcher), &tasks);
+        let suspects = watch_members(manager.client.clone(), parts.live, parts.members, &tasks);
+        tasks.spawn("leader", leader::lead_when_leader(manager.clone(), suspects));
+        Ok(manager)
+    }
+
+    fn routes(&self, dispatcher: Dispatcher) -> tonic::service::Routes {
+        let cluster = ClusterService {
+            raft: self.raft.clone(),
+            views: self.views.clone(),
+            store: self.client.clone(),
+            reports: self.reports.clone(),
+            clock: self.seams.clock.clone(),
+        };
+        tonic::service::Routes::new(self.raft.service())
+            .add_service(rpc::node_ca_server(CaService::new(self.client.clone(), self.seams.clone())))
+            .add_service(rpc::cluster_server(cluster))
+            .add_service(rpc::dispatcher_server(dispatcher))
+            .add_service(rpc::logs_server(self.broker.clone()))
+    }
+
+    /// The manager's own tasks: they stop with it.
+    pub(crate) fn tasks(&self) -> &Tasks {
+        &self.tasks
+    }
+
+    /// Hands the leadership over, if it can, and stops.
+    pub(crate) async fn stop(&self) {
+        self.raft.shutdown(HAND_OVER_TIMEOUT).await;
+        if !self.tasks.shutdown(HAND_OVER_TIMEOUT).await {
+            tracing::warn!("some of the manager's tasks did not end in time");
+        }
+    }
+}
+
+// --- the way to other managers ---
+
+struct PeerDial(Channels);
+
+impl raft::Dial for PeerDial {
+    fn channel(&self, _raft_id: u64, member: &raft::Member) -> std::io::Result<tonic::transport::Channel> {
+        let node: NodeId = member.node_id.parse().map_err(std::io::Error::other)?;
+        self.0.own_manager_node(&member.addr, &node).map_err(std::io::Error::other)
+    }
+}
+
+/// The way to the leader and to the other managers.
+struct Way {
+    raft: Raft<TokioRuntime>,
+    views: watch::Receiver<RaftView>,
+    channels: Channels,
+    reports: Arc<LeaderReports>,
+}
+
+#[async_trait]
+impl Leader for Way {
+    async fn report(&self, request: ReportRequest) -> Result<Accepted, ReportError> {
+        use pb::report_response::Outcome;
+        let view = self.views.borrow().clone();
+        let unavailable = |reason: String| ReportError::Unavailable { reason };
+        let (id, member) = view.leader_member().ok_or_else(|| unavailable("there is no leader".into()))?;
+        if id == view.raft_id {
+            // A leader that was cut off still calls itself one. What it takes note of reaches nobody: its agents have to go to
+            // a manager that is heard.
+            if !self.raft.view().leads_with_quorum(QUORUM_SILENCE_MAX) {
+                return Err(unavailable("this manager leads, but hears no majority".into()));
+            }
+            return self.reports.report(request).await;
+        }
+        let mut client = cluster_client(&self.channels, &member)
+            .ok_or_else(|| unavailable(format!("the leader's address `{}` is unusable", member.addr)))?;
+        let response = tokio::time::timeout(REPORT_TIMEOUT, client.report(request)).await;
+        match response {
+            Err(_) => Err(unavailable(format!("the leader at {} did not answer in time", member.addr))),
+            Ok(Err(status)) => Err(unavailable(rpc::describe(&status))),
+            Ok(Ok(response)) => match response.into_inner().outcome {
+                Some(Outcome::Accepted(accepted)) => Ok(accepted),
+                Some(Outcome::NotLeader(n)) => Err(ReportError::NotLeader { leader_addr: n.leader_addr }),
+                None => Err(unavailable("the leader's answer could not be understood".into())),
+            },
+        }
+    }
+}
+
+#[async_trait]
+impl OtherManagers for Way {
+    fn addrs(&self) -> Vec<String> {
+        let view = self.views.borrow();
+        view.nodes.iter().filter(|(id, _)| **id != view.raft_id).map(|(_, m)| m.addr.clone()).collect()
+    }
+
+    async fn relay(
+        &self,
+        addr: &str,
+        what: Subscription,
+    ) -> Result<BoxStream<'static, Result<LogBatch, Status>>, Status> {
+        let channel = self.channels.manager(addr).map_err(|e| Status::unavailable(e.to_string()))?;
+        Ok(rpc::logs_client(channel).relay(what).await?.into_inner().boxed())
+    }
+}
+
+// --- what others may do here ---
+
+/// What the applied state says of callers.
+struct StoreAdmission(Arc<RaftStore>);
+
+impl Admission for StoreAdmission {
+    fn current_role(&self, node: &NodeId) -> Option<Role> {
+        let state = self.0.local();
+        match state.node(node) {
+            // Out of the Raft group is what ends a demoted manager's rights; until then it has to take part in its removal.
+            Some(node) if node.manager.is_some() => Some(Role::Manager),
+            Some(node) => Some(node.spec.role),
+            None if was_removed(&state, node) => None,
+            // It may have joined a moment ago, at another manager: the least rights, and each service looks again.
+            None => Some(Role::Worker),
+        }
+    }
+
+    fn raft_peer(&self, node: &NodeId) -> bool {
+        // A copy that is behind may know a manager of today as a worker of yesterday, and would never catch up if it
+        // refused it. Removed for good is removed.
+        !was_removed(&self.0.local(), node)
+    }
+}
+
+fn was_removed(state: &Snapshot, node: &NodeId) -> bool {
+    state.cluster().is_some_and(|c| c.removed_nodes.contains_key(node))
+}
+
+// --- derived watches ---
+
+/// The term of the newest leader that this manager knows; never falls.
+fn leader_terms(mut views: watch::Receiver<RaftView>, tasks: &Tasks) -> watch::Receiver<u64> {
+    let (sender, receiver) = watch::channel(0);
+    tasks.spawn("leader terms", async move {
+        loop {
+            let led = {
+                let view = views.borrow_and_update();
+                view.leader.map(|_| view.term)
+            };
+            if let Some(term) = led {
+                sender.send_if_modified(|known| std::mem::replace(known, term.max(*known)) < term);
+            }
+            if views.changed().await.is_err() {
+                return;
+            }
+        }
+    });
+    receiver
+}
+
+/// Tells gossip who the members are, and derives whom it does not hear.
+fn watch_members(
+    client: Arc<RaftStore>,
+    mut live: watch::Receiver<BTreeSet<NodeId>>,
+    members: watch::Sender<BTreeSet<NodeId>>,
+    tasks: &Tasks,
+) -> watch::Receiver<BTreeSet<NodeId>> {
+    let (sender, receiver) = watch::channel(BTreeSet::new());
+    tasks.spawn("members", async move {
+        let mut changes = client.changes();
+        loop {
+            let nodes: BTreeSet<NodeId> = client.local().nodes().map(|n| n.id.clone()).collect();
+            let suspects: BTreeSet<NodeId> = nodes.difference(&live.borrow_and_update()).cloned().collect();
+            members.send_if_modified(|m| replace(m, nodes));
+            sender.send_if_modified(|s| replace(s, suspects));
+            tokio::select! {
+                biased;
+                heard = live.changed() => if heard.is_err() { return },
+                event = changes.next() => if matches!(event, Event::Closed) { return },
+            }
+        }
+    });
+    receiver
+}
+
+fn replace<T: PartialEq>(slot: &mut T, value: T) -> bool {
+    let changed = *slot != value;
+    *slot = value;
+    changed
+}

@@ -1,0 +1,271 @@
+//! A node: in no swarm, or a member of one. Everything it does to the world goes through its [`World`], so the same node
+//! runs as a daemon and in the simulation.
+
+use crate::join::{self, internal};
+use crate::manager::ManagerError;
+use crate::member::{Member, MemberError, MemberParts};
+use crate::state::{Layout, Membership, StateError};
+use crate::world::{NodeConfig, World};
+use api::{InitOptions, JoinOptions, LocalState, LocalView, SwarmError};
+use ca::{Identity, IdentityError};
+use model::NodeId;
+use seams::Tasks;
+use std::path::PathBuf;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+/// A node that cannot start. Each says what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// Its membership file.
+    #[error(transparent)]
+    State(#[from] StateError),
+    /// Its certificates.
+    #[error(
+        "this node's certificates cannot be used: {0}. Restore them, or move the data directory away and join again as a new node"
+    )]
+    Identity(#[from] IdentityError),
+    /// The certificates are gone.
+    #[error(
+        "this node is in a swarm, but its certificates are missing in {0}. Restore them, or move the data directory away and join again as a new node"
+    )]
+    NoIdentity(PathBuf),
+    /// One of its parts.
+    #[error(transparent)]
+    Member(#[from] MemberError),
+}
+
+/// A node. Clones are the same node.
+#[derive(Clone)]
+pub struct Node {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    config: NodeConfig,
+    world: World,
+    layout: Layout,
+    tasks: Tasks,
+    /// Held by whoever makes or ends a membership.
+    changing: tokio::sync::Mutex<()>,
+    state: RwLock<State>,
+}
+
+#[derive(Clone)]
+enum State {
+    Inactive,
+    /// Joining; the address is the one it will advertise.
+    Pending(String),
+    Active(Arc<Member>),
+}
+
+/// How long the API's caller waits for a join (Docker's daemon/cluster `swarmConnectTimeout`).
+pub(crate) const JOIN_PATIENCE: Duration = Duration::from_secs(20);
+/// How often a daemon looks whether its Raft is still there.
+const RAFT_LOOK: Duration = Duration::from_secs(1);
+/// How long a stopping node gives its tasks.
+const STOP_TIMEOUT: Duration = Duration::from_secs(10);
+
+// === impl Node ===
+
+impl Node {
+    /// Starts a node from its disk: a member resumes its membership with no word from anybody.
+    ///
+    /// # Errors
+    /// When what is on the disk cannot be used, or a port is taken.
+    pub async fn open(config: NodeConfig, world: World) -> Result<Node, OpenError> {
+        let layout = Layout::new(&config.data_dir);
+        let node = Node {
+            inner: Arc::new(Inner {
+                config,
+                world,
+                layout,
+                tasks: Tasks::new(),
+                changing: tokio::sync::Mutex::new(()),
+                state: RwLock::new(State::Inactive),
+            }),
+        };
+        node.resume().await?;
+        Ok(node)
+    }
+
+    async fn resume(&self) -> Result<(), OpenError> {
+        let (layout, disk) = (&self.inner.layout, &self.inner.world.seams.disk);
+        let Some(membership) = Membership::load(layout, &**disk).await? else {
+            // A join that was cut short may have left something; it is nobody's.
+            layout.wipe(&**disk).await?;
+            return Ok(());
+        };
+        let identity = Identity::load(&**disk, layout.root()).await?;
+        let identity = identity.ok_or_else(|| OpenError::NoIdentity(layout.certificates()))?;
+        let member = Member::start(self.member_parts(membership, identity), &self.inner.tasks).await?;
+        self.set(State::Active(member));
+        Ok(())
+    }
+
+    fn member_parts(&self, membership: Membership, identity: Identity) -> MemberParts {
+        MemberParts {
+            membership,
+            identity,
+            world: self.inner.world.clone(),
+            layout: self.inner.layout.clone(),
+            hostname: self.inner.config.hostname.clone(),
+            raft: self.inner.config.raft.clone(),
+            canaries: self.inner.config.canaries,
+        }
+    }
+
+    /// Stops: hands leadership over, closes everything, leaves containers running and the membership on the disk.
+    pub async fn shutdown(&self) {
+        if let State::Active(member) = self.state() {
+            member.stop().await;
+        }
+        if !self.inner.tasks.shutdown(STOP_TIMEOUT).await {
+            tracing::warn!("some of the node's tasks did not end in time");
+        }
+    }
+
+    pub(crate) fn world(&self) -> &World {
+        &self.inner.world
+    }
+
+    /// The membership, when there is one.
+    pub fn member(&self) -> Option<Arc<Member>> {
+        match self.state() {
+            State::Active(member) => Some(member),
+            State::Inactive | State::Pending(_) => None,
+        }
+    }
+
+    /// Resolves when this manager's Raft has broken (its disk is full, say), with the reason: it will not go on by itself.
+    pub async fn raft_broken(&self) -> String {
+        loop {
+            let view = self.member().and_then(|member| member.manager()).map(|manager| manager.raft.view());
+            match view.filter(|view| view.broken) {
+                Some(view) => return view.stopped.unwrap_or_default(),
+                None => tokio::time::sleep(RAFT_LOOK).await,
+            }
+        }
+    }
+
+    /// What this node is in the swarm.
+    pub fn local_view(&self) -> LocalView {
+        match self.state() {
+            State::Inactive => LocalView::default(),
+            State::Pending(node_addr) => LocalView { state: LocalState::Pending, node_addr, ..Default::default() },
+            State::Active(member) => member.local_view(),
+        }
+    }
+
+    fn state(&self) -> State {
+        self.inner.state.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn set(&self, state: State) {
+        *self.inner.state.write().unwrap_or_else(PoisonError::into_inner) = state;
+    }
+
+    /// Makes a new cluster of this one node.
+    pub(crate) async fn init_swarm(&self, options: InitOptions) -> Result<NodeId, SwarmError> {
+        let _changing = self.begin_change()?;
+        let founding = join::found(&self.inner.config, &self.inner.world, options)?;
+        let (disk, layout) = (&*self.inner.world.seams.disk, &self.inner.layout);
+        let node_id = founding.membership.node_id.clone();
+        let started = async {
+            founding.identity.save(disk, layout.root()).await.map_err(internal)?;
+            let parts = self.member_parts(founding.membership.clone(), founding.identity.clone());
+            let member = Member::start(parts, &self.inner.tasks).await.map_err(member_error)?;
+            let founded = match member.found(&founding).await {
+                Ok(()) => founding.membership.save(layout, disk).await.map_err(internal),
+                Err(e) => Err(e),
+            };
+            match founded {
+                Ok(()) => Ok(member),
+                Err(e) => {
+                    member.stop().await;
+                    Err(e)
+                }
+            }
+        };
+        match started.await {
+            Ok(member) => {
+                self.set(State::Active(member));
+                Ok(node_id)
+            }
+            Err(e) => Err(self.undo(e).await),
+        }
+    }
+
+    /// Joins a cluster, and waits until it has (at most [`JOIN_PATIENCE`]).
+    pub(crate) async fn join_swarm(&self, options: JoinOptions) -> Result<(), SwarmError> {
+        let changing = self.begin_change()?;
+        let plan = join::plan(&self.inner.config, &self.inner.world, &options)?;
+        self.set(State::Pending(plan.advertise_addr.ip().to_string()));
+        let joined = async {
+            let (membership, identity) = join::admitted(&self.inner.world, &plan).await?;
+            let (disk, layout) = (&*self.inner.world.seams.disk, &self.inner.layout);
+            identity.save(disk, layout.root()).await.map_err(internal)?;
+            membership.save(layout, disk).await.map_err(internal)?;
+            let parts = self.member_parts(membership, identity);
+            Member::start(parts, &self.inner.tasks).await.map_err(member_error)
+        };
+        let member = match tokio::time::timeout(JOIN_PATIENCE, joined).await {
+            Ok(Ok(member)) => member,
+            Ok(Err(e)) => return Err(self.undo(e).await),
+            Err(_) => {
+                let e = SwarmError::Unavailable(format!("no manager answered within {JOIN_PATIENCE:?}"));
+                return Err(self.undo(e).await);
+            }
+        };
+        self.set(State::Active(member.clone()));
+        drop(changing);
+        // The node is a member; from here on it goes on by itself.
+        match tokio::time::timeout(JOIN_PATIENCE, member.settled()).await {
+            Ok(()) => Ok(()),
+            Err(_) => Err(SwarmError::JoinTimeout),
+        }
+    }
+
+    /// Leaves the cluster and forgets it.
+    pub(crate) async fn leave_swarm(&self, force: bool) -> Result<(), SwarmError> {
+        let _changing = self.inner.changing.try_lock().map_err(|_| busy())?;
+        let member = self.member().ok_or(SwarmError::NotInSwarm)?;
+        member.leave(force).await?;
+        member.stop().await;
+        if let Err(e) = member.remove_containers().await {
+            tracing::warn!(error = %e, "some containers of the swarm could not be removed; `docker ps` shows them");
+        }
+        let wiped = self.inner.layout.wipe(&*self.inner.world.seams.disk).await;
+        self.set(State::Inactive);
+        wiped.map_err(internal)
+    }
+
+    fn begin_change(&self) -> Result<tokio::sync::MutexGuard<'_, ()>, SwarmError> {
+        let guard = self.inner.changing.try_lock().map_err(|_| busy())?;
+        match self.state() {
+            State::Inactive => Ok(guard),
+            State::Pending(_) | State::Active(_) => Err(SwarmError::AlreadyInSwarm),
+        }
+    }
+
+    /// Back to no membership, after something failed on the way into one.
+    async fn undo(&self, error: SwarmError) -> SwarmError {
+        if let Err(e) = self.inner.layout.wipe(&*self.inner.world.seams.disk).await {
+            tracing::warn!(error = %e, "what is left of a failed join could not be removed");
+        }
+        self.set(State::Inactive);
+        error
+    }
+}
+
+fn busy() -> SwarmError {
+    SwarmError::Unavailable("another init, join or leave is under way on this node; wait for it to end".into())
+}
+
+fn member_error(e: MemberError) -> SwarmError {
+    match e {
+        // The user can mend a taken port.
+        MemberError::Manager(ManagerError::Listen { .. }) => SwarmError::Invalid(e.to_string()),
+        e => SwarmError::Internal(e.to_string()),
+    }
+}

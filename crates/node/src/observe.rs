@@ -1,0 +1,26 @@
+//! What may be seen of a node from outside, without changing anything.
+
+use crate::node::Node;
+use raft::RaftView;
+use std::sync::Arc;
+use store::StoreClient;
+use tokio::sync::watch;
+
+/// A running manager's state as it sees it itself.
+#[derive(Clone)]
+pub struct ManagerWatch {
+    /// The replicated state, as far as it is applied there.
+    pub store: Arc<dyn StoreClient>,
+    /// Its Raft member's view. The sender is gone when this life of the manager is over.
+    pub raft: watch::Receiver<RaftView>,
+}
+
+// === impl Node ===
+
+impl Node {
+    /// The manager's part, while the node has one.
+    pub fn watch_manager(&self) -> Option<ManagerWatch> {
+        let manager = self.member()?.manager()?;
+        Some(ManagerWatch { store: manager.client.clone(), raft: manager.views.clone() })
+    }
+}

@@ -1,0 +1,141 @@
+//! The node as the API sees it.
+
+use crate::node::{JOIN_PATIENCE, Node};
+use api::{
+    Api, ApiDeps, InitOptions, JoinOptions, LocalState, LocalView, LogError, LogLine, LogRequest, ManagerView,
+    NotManager, RaftView, Reachability, ServerVersion, Swarm, SwarmError, TlsInfo,
+};
+use async_trait::async_trait;
+use futures::StreamExt as _;
+use futures::stream::BoxStream;
+use model::NodeId;
+use rpc::proto::logs::LogOptions;
+use seams::{Listener, Tasks};
+use std::sync::Arc;
+use std::time::Duration;
+use store::StoreClient;
+
+/// A follower that has not answered its leader for so long counts as unreachable.
+const UNREACHABLE_AFTER: Duration = Duration::from_secs(2);
+const _: () = assert!(JOIN_PATIENCE.as_secs() >= 20, "Docker's clients expect the daemon to wait 20 s");
+
+#[async_trait]
+impl Swarm for Node {
+    fn local(&self) -> LocalView {
+        self.local_view()
+    }
+
+    fn store(&self) -> Result<Arc<dyn StoreClient>, NotManager> {
+        let not_manager = match self.local_view().state {
+            LocalState::Inactive => NotManager::NoSwarm,
+            LocalState::Worker => NotManager::Worker,
+            LocalState::Pending | LocalState::Manager | LocalState::Error(_) => NotManager::NotReady,
+        };
+        let manager = self.member().and_then(|m| m.manager()).ok_or(not_manager)?;
+        // Before it is in the group it has nothing to show.
+        if manager.client.local().cluster().is_none() {
+            return Err(NotManager::NotReady);
+        }
+        Ok(manager.client.clone())
+    }
+
+    fn raft(&self) -> Option<RaftView> {
+        let member = self.member()?;
+        let manager = member.manager()?;
+        let view = manager.raft.view();
+        let ids: Vec<NodeId> = view.nodes.values().filter_map(|m| m.node_id.parse().ok()).collect();
+        let heard = member.hears(ids.iter());
+        let me = &member.identity().node_id;
+        let managers = view.nodes.iter().filter_map(|(raft_id, m)| {
+            let node: NodeId = m.node_id.parse().ok()?;
+            let reachability = if node == *me {
+                Reachability::Reachable
+            } else if view.role == raft::Role::Leader {
+                reach(view.is_reachable(*raft_id, UNREACHABLE_AFTER))
+            } else {
+                // A follower hears from nobody but the leader; gossip is what it knows of the others.
+                heard.get(&node).copied().flatten().map_or(Reachability::Unknown, reach)
+            };
+            let shown = ManagerView { addr: m.addr.clone(), voter: view.voters.contains(raft_id), reachability };
+            Some((node, shown))
+        });
+        Some(RaftView {
+            leader: view.leader_member().and_then(|(_, m)| m.node_id.parse().ok()),
+            managers: managers.collect(),
+        })
+    }
+
+    fn tls_info(&self) -> Option<TlsInfo> {
+        let identity = self.member()?.identity();
+        let root = ca::describe_root(&identity.root_pem)?;
+        Some(TlsInfo {
+            trust_root_pem: identity.root_pem.clone(),
+            issuer_subject_der: root.subject_der,
+            issuer_public_key_der: root.public_key_der,
+        })
+    }
+
+    async fn init(&self, options: InitOptions) -> Result<NodeId, SwarmError> {
+        self.init_swarm(options).await
+    }
+
+    async fn join(&self, options: JoinOptions) -> Result<(), SwarmError> {
+        self.join_swarm(options).await
+    }
+
+    async fn leave(&self, force: bool) -> Result<(), SwarmError> {
+        self.leave_swarm(force).await
+    }
+
+    async fn logs(&self, request: LogRequest) -> Result<BoxStream<'static, Result<LogLine, LogError>>, LogError> {
+        let manager = self.member().and_then(|m| m.manager());
+        let manager = manager.ok_or_else(|| LogError::Failed("this node is not a manager".into()))?;
+        let options = LogOptions {
+            stdout: request.options.stdout,
+            stderr: request.options.stderr,
+            follow: request.options.follow,
+            tail: request.options.tail.map_or(-1, |n| i64::try_from(n).unwrap_or(i64::MAX)),
+            since_unix_ns: request.options.since_unix_ns,
+        };
+        let stream = manager.broker.subscribe(request.task, request.node, options);
+        let lines = stream.flat_map(|batch| {
+            futures::stream::iter(match batch {
+                Ok(lines) => lines.into_iter().map(|l| Ok(line(l))).collect::<Vec<_>>(),
+                Err(e) => vec![Err(log_error(e))],
+            })
+        });
+        Ok(lines.boxed())
+    }
+}
+
+fn reach(answers: bool) -> Reachability {
+    if answers { Reachability::Reachable } else { Reachability::Unreachable }
+}
+
+fn line(l: rpc::proto::logs::LogLine) -> LogLine {
+    LogLine { stderr: l.stream == 2, at_unix_ns: l.at_unix_ns, data: l.data.into() }
+}
+
+fn log_error(e: dispatcher::LogError) -> LogError {
+    match e {
+        dispatcher::LogError::NodeUnavailable(node) => LogError::NodeUnavailable(node),
+        e => LogError::Failed(e.to_string()),
+    }
+}
+
+impl Node {
+    /// Serves the Docker Engine HTTP API on a listener, until `tasks` stops.
+    pub fn serve_api(&self, listener: Box<dyn Listener>, tasks: &Tasks) {
+        let world = self.world();
+        let api = Api::new(ApiDeps {
+            swarm: Arc::new(self.clone()),
+            seams: world.seams.clone(),
+            engine: world.engine.clone(),
+            engine_api: world.engine_api.clone(),
+            version: ServerVersion { version: env!("CARGO_PKG_VERSION").into(), ..ServerVersion::default() },
+            tasks: tasks.child(),
+        });
+        let listening = tasks.child();
+        tasks.spawn_to_end("api", async move { api.serve(listener, listening).await });
+    }
+}
