@@ -1,0 +1,331 @@
+//! `swarmlite swarm`.
+
+use crate::client::{ClientError, decode};
+use crate::context::Context;
+use crate::error::CliError;
+use crate::opts;
+use clap::{Args, Subcommand};
+use docker_api::{GoDuration, InitRequest, JoinRequest, Node, Swarm, SwarmInfo, SwarmSpec};
+use serde::Deserialize;
+
+/// The verbs of `swarm`.
+#[derive(Subcommand, Debug)]
+#[command(subcommand_required = true, arg_required_else_help = true)]
+pub(crate) enum SwarmCommand {
+    /// Display and rotate the root CA (not supported yet)
+    Ca(NotYetArgs),
+    /// Initialize a swarm
+    Init(Box<InitArgs>),
+    /// Join a swarm as a node and/or manager
+    Join(JoinArgs),
+    /// Manage join tokens
+    JoinToken(JoinTokenArgs),
+    /// Leave the swarm
+    Leave(LeaveArgs),
+    /// Unlock swarm (not supported yet)
+    Unlock(NotYetArgs),
+    /// Manage the unlock key (not supported yet)
+    UnlockKey(NotYetArgs),
+    /// Update the swarm
+    Update(UpdateArgs),
+}
+
+/// Whatever is said to a command that is not there yet.
+#[derive(Args, Debug)]
+pub(crate) struct NotYetArgs {
+    /// Not looked at
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, hide = true)]
+    _rest: Vec<String>,
+}
+
+/// What `init` and `update` can both set.
+#[derive(Args, Debug)]
+pub(crate) struct SpecFlags {
+    /// Change manager autolocking (not supported yet)
+    #[arg(long)]
+    autolock: bool,
+    /// Validity period for node certificates (ns|us|ms|s|m|h)
+    #[arg(long, value_parser = opts::duration, value_name = "duration")]
+    cert_expiry: Option<GoDuration>,
+    /// Dispatcher heartbeat period (ns|us|ms|s|m|h)
+    #[arg(long, value_parser = opts::duration, value_name = "duration")]
+    dispatcher_heartbeat: Option<GoDuration>,
+    /// Specifications of one or more certificate signing endpoints (not supported)
+    #[arg(long, value_name = "external-ca", hide = true)]
+    external_ca: Vec<String>,
+    /// Number of additional Raft snapshots to retain
+    #[arg(long, value_parser = opts::uint, value_name = "uint")]
+    max_snapshots: Option<u64>,
+    /// Number of log entries between Raft snapshots
+    #[arg(long, value_parser = opts::uint, value_name = "uint")]
+    snapshot_interval: Option<u64>,
+    /// Task history retention limit
+    #[arg(long, value_parser = opts::int, value_name = "int", allow_hyphen_values = true)]
+    task_history_limit: Option<i64>,
+}
+
+/// `swarm init`.
+#[derive(Args, Debug)]
+pub(crate) struct InitArgs {
+    /// Advertised address (format: "<ip|interface>[:port]")
+    #[arg(long, value_name = "string", default_value = "", hide_default_value = true)]
+    advertise_addr: String,
+    /// Availability of the node ("active", "pause", "drain")
+    #[arg(long, value_name = "string", default_value = "active")]
+    availability: String,
+    /// Address or interface to use for data path traffic (format: "<ip|interface>")
+    #[arg(long, value_name = "string", default_value = "", hide_default_value = true)]
+    data_path_addr: String,
+    /// Port number to use for data path traffic (1024 - 49151); 0 for the daemon's own
+    #[arg(long, value_name = "uint32", default_value = "0", value_parser = data_path_port)]
+    data_path_port: u32,
+    /// Default address pool in CIDR format
+    #[arg(long, value_name = "ipNetSlice", value_delimiter = ',')]
+    default_addr_pool: Vec<String>,
+    /// Default address pool subnet mask length
+    #[arg(long, value_name = "uint32", default_value = "24", value_parser = clap::value_parser!(u32).range(1..=29))]
+    default_addr_pool_mask_length: u32,
+    /// Force create a new cluster from current state
+    #[arg(long)]
+    force_new_cluster: bool,
+    /// Listen address (format: "<ip|interface>[:port]"); the daemon's own when not given
+    #[arg(long, value_name = "node-addr", default_value = "", hide_default_value = true)]
+    listen_addr: String,
+    #[command(flatten)]
+    spec: SpecFlags,
+}
+
+/// `swarm join`.
+#[derive(Args, Debug)]
+pub(crate) struct JoinArgs {
+    /// Advertised address (format: "<ip|interface>[:port]")
+    #[arg(long, value_name = "string", default_value = "", hide_default_value = true)]
+    advertise_addr: String,
+    /// Availability of the node ("active", "pause", "drain")
+    #[arg(long, value_name = "string", default_value = "active")]
+    availability: String,
+    /// Address or interface to use for data path traffic (format: "<ip|interface>")
+    #[arg(long, value_name = "string", default_value = "", hide_default_value = true)]
+    data_path_addr: String,
+    /// Listen address (format: "<ip|interface>[:port]"); the daemon's own when not given
+    #[arg(long, value_name = "node-addr", default_value = "", hide_default_value = true)]
+    listen_addr: String,
+    /// Token for entry into the swarm
+    #[arg(long, value_name = "string", default_value = "", hide_default_value = true)]
+    token: String,
+    /// A manager of the swarm
+    #[arg(value_name = "HOST:PORT")]
+    remote: String,
+}
+
+/// `swarm leave`.
+#[derive(Args, Debug)]
+pub(crate) struct LeaveArgs {
+    /// Force this node to leave the swarm, ignoring warnings
+    #[arg(short, long)]
+    force: bool,
+}
+
+/// `swarm join-token`.
+#[derive(Args, Debug)]
+pub(crate) struct JoinTokenArgs {
+    /// Only display token
+    #[arg(short, long)]
+    quiet: bool,
+    /// Rotate join token
+    #[arg(long)]
+    rotate: bool,
+    /// For which role: worker or manager
+    #[arg(value_name = "worker|manager")]
+    role: String,
+}
+
+/// `swarm update`.
+#[derive(Args, Debug)]
+pub(crate) struct UpdateArgs {
+    #[command(flatten)]
+    spec: SpecFlags,
+}
+
+/// The part of `/info` that we need.
+#[derive(Debug, Deserialize, Default)]
+#[serde(default)]
+pub(crate) struct Info {
+    #[serde(rename = "Swarm")]
+    pub(crate) swarm: SwarmInfo,
+}
+
+fn data_path_port(text: &str) -> Result<u32, String> {
+    match opts::uint(text)? {
+        0 => Ok(0),
+        port @ 1024..=49151 => Ok(port as u32),
+        port => Err(format!("invalid data path port number: {port}: it must be between 1024 and 49151")),
+    }
+}
+
+/// Runs a verb.
+pub(crate) async fn run(ctx: &Context, command: SwarmCommand) -> Result<(), CliError> {
+    match command {
+        SwarmCommand::Init(args) => init(ctx, *args).await,
+        SwarmCommand::Join(args) => join(ctx, args).await,
+        SwarmCommand::JoinToken(args) => join_token(ctx, &args).await,
+        SwarmCommand::Leave(args) => {
+            let query = if args.force { vec![("force", "1".to_owned())] } else { vec![] };
+            ctx.client.post("/swarm/leave", &query, &serde_json::json!({})).await?;
+            ctx.line("Node left the swarm.")
+        }
+        SwarmCommand::Update(args) => update(ctx, &args.spec).await,
+        SwarmCommand::Ca(_) => not_yet("ca"),
+        SwarmCommand::Unlock(_) => not_yet("unlock"),
+        SwarmCommand::UnlockKey(_) => not_yet("unlock-key"),
+    }
+}
+
+fn not_yet(verb: &str) -> Result<(), CliError> {
+    Err(CliError::text(format!("`swarmlite swarm {verb}` is not supported yet")))
+}
+
+// === impl SpecFlags ===
+
+impl SpecFlags {
+    fn refuse_unsupported(&self) -> Result<(), CliError> {
+        if self.autolock {
+            return Err(CliError::text("--autolock is not supported yet"));
+        }
+        if !self.external_ca.is_empty() {
+            return Err(CliError::text(
+                "--external-ca is not supported: Swarmlite has a certificate authority of its own",
+            ));
+        }
+        Ok(())
+    }
+
+    fn apply(&self, spec: &mut SwarmSpec) {
+        spec.ca_config.node_cert_expiry = self.cert_expiry.unwrap_or(spec.ca_config.node_cert_expiry);
+        spec.dispatcher.heartbeat_period = self.dispatcher_heartbeat.unwrap_or(spec.dispatcher.heartbeat_period);
+        spec.raft.keep_old_snapshots = self.max_snapshots.or(spec.raft.keep_old_snapshots);
+        spec.raft.snapshot_interval = self.snapshot_interval.unwrap_or(spec.raft.snapshot_interval);
+        spec.orchestration.task_history_retention_limit =
+            self.task_history_limit.or(spec.orchestration.task_history_retention_limit);
+    }
+
+    fn is_empty(&self) -> bool {
+        self.cert_expiry.is_none()
+            && self.dispatcher_heartbeat.is_none()
+            && self.max_snapshots.is_none()
+            && self.snapshot_interval.is_none()
+            && self.task_history_limit.is_none()
+    }
+}
+
+async fn init(ctx: &Context, args: InitArgs) -> Result<(), CliError> {
+    args.spec.refuse_unsupported()?;
+    let mut spec = SwarmSpec::default();
+    args.spec.apply(&mut spec);
+    let request = InitRequest {
+        listen_addr: args.listen_addr,
+        advertise_addr: args.advertise_addr,
+        data_path_addr: args.data_path_addr,
+        data_path_port: args.data_path_port,
+        force_new_cluster: args.force_new_cluster,
+        spec,
+        auto_lock_managers: false,
+        availability: opts::availability(&args.availability).map_err(CliError::Text)?,
+        default_addr_pool: Some(args.default_addr_pool),
+        subnet_size: args.default_addr_pool_mask_length,
+    };
+    let answer = ctx.client.post("/swarm/init", &[], &request).await.map_err(with_address_hint)?;
+    let id: String = decode("POST /swarm/init", &answer)?;
+    ctx.line(format!("Swarm initialized: current node ({id}) is now a manager.\n"))?;
+    join_command(ctx, &id, "worker").await?;
+    ctx.line("To add a manager to this swarm, run 'swarmlite swarm join-token manager' and follow the instructions.")
+}
+
+/// The daemon says that it cannot tell its own address; which flag helps is the client's to know, as with Docker.
+fn with_address_hint(error: ClientError) -> CliError {
+    let text = error.to_string();
+    let unclear = ["could not choose an IP address to advertise", "could not find the system's IP address"]
+        .map(|w| text.contains(w));
+    match unclear.contains(&true) {
+        true => CliError::text(format!("{text} - specify one with --advertise-addr")),
+        false => error.into(),
+    }
+}
+
+async fn join(ctx: &Context, args: JoinArgs) -> Result<(), CliError> {
+    let request = JoinRequest {
+        listen_addr: args.listen_addr,
+        advertise_addr: args.advertise_addr,
+        data_path_addr: args.data_path_addr,
+        remote_addrs: vec![args.remote],
+        join_token: args.token.into(),
+        availability: opts::availability(&args.availability).map_err(CliError::Text)?,
+    };
+    ctx.client.post("/swarm/join", &[], &request).await.map_err(with_address_hint)?;
+    let info: Info = ctx.client.get("/info", &[]).await?;
+    let role = if info.swarm.control_available { "manager" } else { "worker" };
+    ctx.line(format!("This node joined a swarm as a {role}."))
+}
+
+async fn join_token(ctx: &Context, args: &JoinTokenArgs) -> Result<(), CliError> {
+    let role = args.role.as_str();
+    if role != "worker" && role != "manager" {
+        return Err(CliError::text(format!("unknown role {role}: must be worker or manager")));
+    }
+    if args.rotate {
+        let swarm: Swarm = ctx.client.get("/swarm", &[]).await?;
+        let query = [
+            ("version", swarm.version.index.to_string()),
+            ("rotateWorkerToken", (role == "worker").to_string()),
+            ("rotateManagerToken", (role == "manager").to_string()),
+            ("rotateManagerUnlockKey", "false".to_owned()),
+        ];
+        ctx.client.post("/swarm/update", &query, &swarm.spec).await?;
+        if !args.quiet {
+            ctx.line(format!("Successfully rotated {role} join token.\n"))?;
+        }
+    }
+    if args.quiet {
+        let swarm: Swarm = ctx.client.get("/swarm", &[]).await?;
+        return ctx.line(token(&swarm, role));
+    }
+    let info: Info = ctx.client.get("/info", &[]).await?;
+    join_command(ctx, &info.swarm.node_id, role).await
+}
+
+fn token<'a>(swarm: &'a Swarm, role: &str) -> &'a str {
+    if role == "worker" { &swarm.join_tokens.worker.0 } else { &swarm.join_tokens.manager.0 }
+}
+
+async fn join_command(ctx: &Context, node_id: &str, role: &str) -> Result<(), CliError> {
+    let node: Node = ctx.client.get(&format!("/nodes/{node_id}"), &[]).await?;
+    let swarm: Swarm = ctx.client.get("/swarm", &[]).await?;
+    if let Some(manager) = &node.manager_status {
+        let token = token(&swarm, role);
+        ctx.line(format!(
+            "To add a {role} to this swarm, run the following command:\n\n    swarmlite swarm join --token {token} {}\n",
+            manager.addr
+        ))?;
+    }
+    Ok(())
+}
+
+async fn update(ctx: &Context, flags: &SpecFlags) -> Result<(), CliError> {
+    flags.refuse_unsupported()?;
+    if flags.is_empty() {
+        return Err(CliError::text(
+            "nothing to update: give at least one of the flags that `swarmlite swarm update --help` lists",
+        ));
+    }
+    let swarm: Swarm = ctx.client.get("/swarm", &[]).await?;
+    let mut spec = swarm.spec.clone();
+    flags.apply(&mut spec);
+    let query = [
+        ("version", swarm.version.index.to_string()),
+        ("rotateWorkerToken", "false".to_owned()),
+        ("rotateManagerToken", "false".to_owned()),
+        ("rotateManagerUnlockKey", "false".to_owned()),
+    ];
+    ctx.client.post("/swarm/update", &query, &spec).await?;
+    ctx.line("Swarm updated.")
+}

@@ -1,0 +1,279 @@
+//! `swarmlite daemon`: its settings from flags, environment, file and defaults (in this order), and the process around a
+//! node: logging, signals, systemd.
+
+use clap::{Args, ValueEnum};
+use node::{DaemonConfig, EngineChoice};
+use seams::Disk as _;
+use serde::Deserialize;
+use std::io::IsTerminal as _;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+/// Where the daemon looks for its file when it is not told.
+const CONFIG_DEFAULT: &str = "/etc/swarmlite/daemon.toml";
+/// The longest configuration file.
+const CONFIG_BYTES_MAX: usize = 1 << 20;
+/// Where Docker listens unless told otherwise.
+const DOCKER_HOST_DEFAULT: &str = "unix:///var/run/docker.sock";
+
+/// What is logged unless told otherwise: of the libraries only what goes wrong. To openraft a manager that is down is worth a
+/// warning with every try, several times a second.
+const LOG_DEFAULT: &str = "info,openraft=error,chitchat=warn,sled=warn";
+/// What `--debug` logs: the libraries' every frame and lock would bury our own words.
+const LOG_DEBUG: &str = "debug,openraft=info,chitchat=info,sled=info,h2=info,\
+    hyper=info,hyper_util=info,tonic=info,tower=info,rustls=info,bollard=info";
+
+/// `daemon`: where the file is, and what is set on the command line or in the environment.
+#[derive(Args, Debug, Default)]
+pub(crate) struct DaemonArgs {
+    /// Configuration file (TOML, the same names as the flags) [default: /etc/swarmlite/daemon.toml, if it is there]
+    #[arg(long, env = "SWARMLITE_CONFIG", value_name = "FILE")]
+    config: Option<PathBuf>,
+    #[command(flatten)]
+    settings: Settings,
+}
+
+/// What can be set, each in every place.
+#[derive(Args, Debug, Default, Clone, Deserialize, PartialEq)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+struct Settings {
+    /// Directory for the node's state [default: /var/lib/swarmlite]
+    #[arg(long, env = "SWARMLITE_DATA_DIR", value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+    /// Unix socket of the API [default: /run/swarmlite.sock]
+    #[arg(long, env = "SWARMLITE_SOCKET", value_name = "PATH")]
+    socket: Option<PathBuf>,
+    /// Address that other nodes' connections are accepted on, as <ip|interface>[:port] [default: 0.0.0.0:2377]
+    #[arg(long, env = "SWARMLITE_LISTEN_ADDR", value_name = "ADDR")]
+    listen_addr: Option<String>,
+    /// Address that other nodes reach this one at, as <ip|interface>[:port] [default: found out]
+    #[arg(long, env = "SWARMLITE_ADVERTISE_ADDR", value_name = "ADDR")]
+    advertise_addr: Option<String>,
+    /// UDP port of gossip, on the listen address [default: 7946]
+    #[arg(long, env = "SWARMLITE_GOSSIP_PORT", value_name = "PORT")]
+    gossip_port: Option<u16>,
+    /// UDP port of the data path, on the listen address [default: 4789]
+    #[arg(long, env = "SWARMLITE_DATA_PATH_PORT", value_name = "PORT")]
+    data_path_port: Option<u16>,
+    /// Host name that the node gives, instead of its engine's: for several nodes on one machine
+    #[arg(long, env = "SWARMLITE_HOSTNAME", value_name = "NAME")]
+    hostname: Option<String>,
+    /// What runs the containers: a Docker Engine, or nothing (embedded: containers are pretended, in memory) [default: docker]
+    #[arg(long, env = "SWARMLITE_ENGINE", value_enum, hide_possible_values = true, value_name = "docker|embedded")]
+    engine: Option<EngineName>,
+    /// The Docker Engine's socket [default: unix:///var/run/docker.sock]
+    #[arg(long, env = "SWARMLITE_DOCKER_HOST", value_name = "HOST")]
+    docker_host: Option<String>,
+    /// What is logged: error, warn, info, debug, trace, or a filter such as info,swarmlite_raft=debug [default: info]
+    #[arg(long, env = "SWARMLITE_LOG_LEVEL", value_name = "LEVEL")]
+    log_level: Option<String>,
+    /// How it is logged [default: text]
+    #[arg(long, env = "SWARMLITE_LOG_FORMAT", value_enum, hide_possible_values = true, value_name = "text|json")]
+    log_format: Option<LogFormat>,
+}
+
+/// What runs the containers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum EngineName {
+    Docker,
+    Embedded,
+}
+
+/// How it is logged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum LogFormat {
+    Text,
+    Json,
+}
+
+/// Settings that a daemon cannot start with.
+#[derive(Debug, thiserror::Error)]
+enum SettingsError {
+    #[error("cannot read the configuration file {path}: {reason}")]
+    Unreadable { path: PathBuf, reason: String },
+    #[error("the configuration file {path} is wrong: {reason}")]
+    Wrong { path: PathBuf, reason: String },
+    #[error("the log level {level:?} is none: {reason}; give error, warn, info, debug or trace")]
+    LogLevel { level: String, reason: String },
+    #[error("{0} must be at least 1")]
+    ZeroPort(&'static str),
+    #[error("gossip-port and data-path-port are both {0}: they are two UDP ports")]
+    SamePort(u16),
+}
+
+/// Everything, with the defaults filled in.
+#[derive(Debug)]
+struct Plan {
+    node: DaemonConfig,
+    log_level: String,
+    log_format: LogFormat,
+}
+
+// === impl Settings ===
+
+impl Settings {
+    /// `self` where it says something, `other` elsewhere.
+    fn or(self, other: Settings) -> Settings {
+        Settings {
+            data_dir: self.data_dir.or(other.data_dir),
+            socket: self.socket.or(other.socket),
+            listen_addr: self.listen_addr.or(other.listen_addr),
+            advertise_addr: self.advertise_addr.or(other.advertise_addr),
+            gossip_port: self.gossip_port.or(other.gossip_port),
+            data_path_port: self.data_path_port.or(other.data_path_port),
+            hostname: self.hostname.or(other.hostname),
+            engine: self.engine.or(other.engine),
+            docker_host: self.docker_host.or(other.docker_host),
+            log_level: self.log_level.or(other.log_level),
+            log_format: self.log_format.or(other.log_format),
+        }
+    }
+
+    fn plan(self, debug: bool) -> Result<Plan, SettingsError> {
+        let gossip_port = self.gossip_port.unwrap_or(node::GOSSIP_PORT);
+        let data_path_port = self.data_path_port.unwrap_or(node::DATA_PATH_PORT);
+        for (name, port) in [("gossip-port", gossip_port), ("data-path-port", data_path_port)] {
+            if port == 0 {
+                return Err(SettingsError::ZeroPort(name));
+            }
+        }
+        if gossip_port == data_path_port {
+            return Err(SettingsError::SamePort(gossip_port));
+        }
+        let engine = match self.engine.unwrap_or(EngineName::Docker) {
+            EngineName::Docker => {
+                EngineChoice::Docker { host: self.docker_host.unwrap_or_else(|| DOCKER_HOST_DEFAULT.to_owned()) }
+            }
+            EngineName::Embedded => EngineChoice::Embedded,
+        };
+        Ok(Plan {
+            node: DaemonConfig {
+                data_dir: self.data_dir.unwrap_or_else(|| "/var/lib/swarmlite".into()),
+                socket: self.socket.unwrap_or_else(|| "/run/swarmlite.sock".into()),
+                listen_addr: self.listen_addr.unwrap_or_else(|| format!("0.0.0.0:{}", node::CONTROL_PORT)),
+                advertise_addr: self.advertise_addr.unwrap_or_default(),
+                gossip_port,
+                data_path_port,
+                hostname: self.hostname.filter(|h| !h.is_empty()),
+                engine,
+            },
+            log_level: self.log_level.unwrap_or_else(|| if debug { LOG_DEBUG } else { LOG_DEFAULT }.to_owned()),
+            log_format: self.log_format.unwrap_or(LogFormat::Text),
+        })
+    }
+}
+
+/// Runs a daemon until it is told to stop (SIGTERM, SIGINT).
+pub(crate) async fn run(args: DaemonArgs, debug: bool) -> ExitCode {
+    match start(args, debug).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("swarmlite daemon: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn start(args: DaemonArgs, debug: bool) -> Result<(), Box<dyn std::error::Error>> {
+    let file = read_file(args.config.as_deref()).await?;
+    let plan = args.settings.or(file).plan(debug)?;
+    start_logging(&plan)?;
+    // Fails only when there is one already, which serves as well.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
+    let stop = async move {
+        let signal = tokio::select! {
+            biased;
+            _ = terminate.recv() => "SIGTERM",
+            _ = tokio::signal::ctrl_c() => "SIGINT",
+        };
+        tracing::info!(signal, "asked to stop");
+        tell_systemd(sd_notify::NotifyState::Stopping);
+    };
+    let socket = plan.node.socket.clone();
+    let ready = move || {
+        tracing::info!(socket = %socket.display(), version = env!("CARGO_PKG_VERSION"), "the daemon is ready");
+        tell_systemd(sd_notify::NotifyState::Ready);
+    };
+    node::daemon::run(plan.node, ready, stop).await?;
+    Ok(())
+}
+
+fn tell_systemd(state: sd_notify::NotifyState<'_>) {
+    // Nothing happens without systemd; with it, a lost message shows as a start that never ends.
+    if let Err(error) = sd_notify::notify(&[state]) {
+        tracing::warn!(%error, "cannot notify systemd");
+    }
+}
+
+async fn read_file(path: Option<&Path>) -> Result<Settings, SettingsError> {
+    let (path, must_be_there) = match path {
+        Some(path) => (path, true),
+        None => (Path::new(CONFIG_DEFAULT), false),
+    };
+    let unreadable = |reason: String| SettingsError::Unreadable { path: path.to_owned(), reason };
+    let Some(bytes) = seams::real::FileDisk.read(path).await.map_err(|e| unreadable(e.to_string()))? else {
+        return if must_be_there { Err(unreadable("no such file".to_owned())) } else { Ok(Settings::default()) };
+    };
+    if bytes.len() > CONFIG_BYTES_MAX {
+        return Err(unreadable(format!("it is longer than {} MiB", CONFIG_BYTES_MAX >> 20)));
+    }
+    let text = std::str::from_utf8(&bytes).map_err(|_| unreadable("it is not UTF-8 text".to_owned()))?;
+    toml::from_str(text)
+        .map_err(|e| SettingsError::Wrong { path: path.to_owned(), reason: e.to_string().trim().to_owned() })
+}
+
+fn start_logging(plan: &Plan) -> Result<(), SettingsError> {
+    let level = |e: String| SettingsError::LogLevel { level: plan.log_level.clone(), reason: e };
+    let filter = tracing_subscriber::EnvFilter::builder().parse(&plan.log_level).map_err(|e| level(e.to_string()))?;
+    let logging = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let logging = logging.with_ansi(std::io::stderr().is_terminal());
+    match plan.log_format {
+        LogFormat::Text => logging.try_init(),
+        LogFormat::Json => logging.json().try_init(),
+    }
+    .map_err(|e| level(e.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings(toml: &str) -> Settings {
+        toml::from_str(toml).unwrap()
+    }
+
+    #[test]
+    fn the_command_line_wins_over_the_file_and_the_file_over_the_defaults() {
+        let flags = Settings { gossip_port: Some(7000), ..Settings::default() };
+        let file = settings("gossip-port = 7001\nengine = \"embedded\"\ndata-dir = \"/d\"\nhostname = \"\"");
+        let plan = flags.or(file).plan(true).unwrap();
+        assert_eq!((plan.node.gossip_port, plan.node.data_path_port), (7000, 4789));
+        assert_eq!(
+            (plan.node.data_dir.as_path(), plan.node.socket.as_path()),
+            (Path::new("/d"), Path::new("/run/swarmlite.sock"))
+        );
+        assert_eq!((plan.node.engine, plan.node.listen_addr.as_str()), (EngineChoice::Embedded, "0.0.0.0:2377"));
+        assert_eq!((plan.log_level.as_str(), plan.node.hostname), (LOG_DEBUG, None));
+    }
+
+    #[test]
+    fn wrong_settings_are_told() {
+        assert!(toml::from_str::<Settings>("gosip-port = 1").unwrap_err().to_string().contains("unknown field"));
+        assert!(toml::from_str::<Settings>("gossip-port = 70000").is_err());
+        let plan = |toml| settings(toml).plan(false).unwrap_err().to_string();
+        assert_eq!(plan("gossip-port = 0"), "gossip-port must be at least 1");
+        assert!(plan("gossip-port = 4789").contains("both 4789"));
+    }
+
+    #[tokio::test]
+    async fn a_file_that_was_asked_for_must_be_there() {
+        let missing = read_file(Some(Path::new("/nonexistent/daemon.toml"))).await;
+        assert_eq!(
+            missing.unwrap_err().to_string(),
+            "cannot read the configuration file /nonexistent/daemon.toml: no such file"
+        );
+    }
+}
