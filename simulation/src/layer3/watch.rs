@@ -1,0 +1,325 @@
+//! Looks at every machine after every step, and says what is wrong (safety) or not yet right (liveness).
+
+use super::machine::{FOREIGN, Machine};
+use crate::event;
+use crate::oracle::{RaftLog, TrueLog, story};
+use engine::{ContainerPhase, ContainerState};
+use invariants::Violation;
+use model::{Node, NodeId, NodeState, TaskId};
+use node::ManagerWatch;
+use raft::{RaftView, Role};
+use serde::Deserialize;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::sync::Arc;
+use store::{Changes, Commit, Event, Object, Snapshot};
+
+/// The label that says which task a container belongs to, and which node.
+const TASK_ID_LABEL: &str = "com.docker.swarm.task.id";
+
+/// Watches the machines.
+pub(super) struct Watch {
+    machines: Vec<Arc<Machine>>,
+    seats: Vec<Option<Seat>>,
+    log: TrueLog,
+    raft: RaftLog,
+    names: BTreeMap<NodeId, String>,
+    /// Each machine's assignment position as its disk has it (S28).
+    positions: Vec<Option<Position>>,
+    roles: BTreeMap<String, (u64, Role)>,
+    last_leader: Option<String>,
+    leader_changes: u64,
+}
+
+/// A manager that is being watched, during one life.
+struct Seat {
+    watch: ManagerWatch,
+    changes: Changes,
+    index: u64,
+}
+
+/// The part of the agent's state file that S28 is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+struct Position {
+    term: u64,
+    index: u64,
+}
+
+#[derive(Deserialize)]
+struct Saved {
+    position: Option<Position>,
+}
+
+/// What the weather has to do with it.
+pub(super) struct Outlook<'a> {
+    /// Machines whose nodes do not run.
+    pub down: &'a BTreeSet<usize>,
+    /// Machines that a big cut, and nothing else, cuts off.
+    pub big_cut: Option<&'a BTreeSet<usize>>,
+}
+
+fn violation(invariant: &'static str, what: String) -> Violation {
+    Violation { invariant, what }
+}
+
+// === impl Watch ===
+
+impl Watch {
+    /// Watches these machines.
+    pub(super) fn new(machines: Vec<Arc<Machine>>) -> Watch {
+        Watch {
+            seats: machines.iter().map(|_| None).collect(),
+            positions: vec![None; machines.len()],
+            machines,
+            log: TrueLog::default(),
+            raft: RaftLog::default(),
+            names: BTreeMap::new(),
+            roles: BTreeMap::new(),
+            last_leader: None,
+            leader_changes: 0,
+        }
+    }
+
+    /// How often another manager became the leader.
+    pub(super) fn leader_changes(&self) -> u64 {
+        self.leader_changes
+    }
+
+    /// Looks at all machines once.
+    pub(super) fn look(&mut self, outlook: &Outlook<'_>) -> Vec<Violation> {
+        let mut violations = Vec::new();
+        for i in 0..self.machines.len() {
+            self.take_seat(i);
+            self.look_at_manager(i, outlook, &mut violations);
+            self.look_at_agent(i, &mut violations);
+        }
+        violations
+    }
+
+    /// Looks at what is too costly for every step.
+    pub(super) fn look_closely(&mut self) -> Vec<Violation> {
+        let mut violations = Vec::new();
+        for (i, seat) in self.seats.iter().enumerate() {
+            if let Some(seat) = seat {
+                violations.extend(self.log.compare(&self.machines[i].name, &seat.watch.store.local()));
+            }
+        }
+        for machine in &self.machines {
+            let foreign = machine.engine.containers().into_iter().any(|c| c.name == FOREIGN);
+            let started = machine.engine.starts().iter().filter(|s| s.name == FOREIGN).count();
+            if machine.node().is_some() && !foreign || started > 1 {
+                violations
+                    .push(violation("S29", format!("a container that is not ours was touched on {}", machine.name)));
+            }
+        }
+        violations
+    }
+
+    fn take_seat(&mut self, i: usize) {
+        let machine = &self.machines[i];
+        let over = self.seats[i].as_ref().is_some_and(|s| s.watch.raft.has_changed().is_err());
+        let watch = machine.node().and_then(|n| n.watch_manager());
+        if over || watch.is_none() {
+            if self.seats[i].take().is_some() {
+                self.raft.forget_life(&machine.name);
+                self.roles.remove(&machine.name);
+            }
+            return;
+        }
+        if let (None, Some(watch)) = (&self.seats[i], watch) {
+            if watch.raft.has_changed().is_err() {
+                return;
+            }
+            // First the stream, then the snapshot: nothing falls between.
+            let changes = watch.store.changes();
+            let snapshot = watch.store.local();
+            self.catch_up(&snapshot);
+            self.seats[i] = Some(Seat { watch, changes, index: 0 });
+        }
+    }
+
+    // --- managers ---
+
+    fn catch_up(&mut self, snapshot: &Snapshot) {
+        self.log.catch_up(snapshot);
+        snapshot.nodes().for_each(|node| self.name(node));
+    }
+
+    /// A node is called by its host name, which is its machine's.
+    fn name(&mut self, node: &Node) {
+        if let Some(description) = &node.description {
+            self.names.insert(node.id.clone(), description.hostname.clone());
+        }
+    }
+
+    fn look_at_manager(&mut self, i: usize, outlook: &Outlook<'_>, violations: &mut Vec<Violation>) {
+        let Some(mut seat) = self.seats[i].take() else { return };
+        let name = self.machines[i].name.clone();
+        loop {
+            match seat.changes.try_next() {
+                None => break,
+                Some(Event::Commit(commit)) => {
+                    let (new, wrong) = self.log.observe(&name, &commit);
+                    violations.extend(wrong);
+                    if new {
+                        self.tell(&commit);
+                        violations.extend(self.check_brake(&commit, outlook));
+                    }
+                }
+                Some(Event::Resync | Event::Closed) => {
+                    self.catch_up(&seat.watch.store.local());
+                    break;
+                }
+            }
+        }
+        let index = seat.watch.store.local().index();
+        if index < seat.index {
+            violations.push(violation("S8", format!("{name} went back from index {} to {index}", seat.index)));
+        }
+        seat.index = index;
+        let view = seat.watch.raft.borrow_and_update().clone();
+        violations.extend(self.raft.observe(&name, &view));
+        self.tell_role(&name, &view);
+        self.seats[i] = Some(seat);
+    }
+
+    fn tell(&mut self, commit: &Commit) {
+        for delta in &commit.deltas {
+            if let Some(Object::Node(node)) = &delta.after {
+                self.name(node);
+            }
+        }
+        let names = &self.names;
+        let name = |id: &NodeId| names.get(id).cloned().unwrap_or_else(|| id.to_string());
+        for line in commit.deltas.iter().filter_map(|d| story(d, name)) {
+            event!("log", "{:>5} {line}", commit.index);
+        }
+    }
+
+    fn tell_role(&mut self, name: &str, view: &RaftView) {
+        let role = (view.term, view.role);
+        if self.roles.insert(name.to_owned(), role) != Some(role) {
+            event!(name, "{:?} of term {}", view.role, view.term);
+            if view.role == Role::Leader && self.last_leader.as_deref() != Some(name) {
+                self.last_leader = Some(name.to_owned());
+                self.leader_changes += 1;
+            }
+        }
+    }
+
+    /// While more than half of the nodes are cut off at once, none of them is put down for it.
+    fn check_brake(&self, commit: &Commit, outlook: &Outlook<'_>) -> Option<Violation> {
+        let side = outlook.big_cut?;
+        let down = |o: &Option<Object>| match o {
+            Some(Object::Node(node)) => Some((node.id.clone(), node.status.state)),
+            _ => None,
+        };
+        let put_down = commit.deltas.iter().filter_map(|d| {
+            let (id, after) = down(&d.after)?;
+            let (_, before) = down(&d.before)?;
+            (before == NodeState::Ready && after == NodeState::Down).then_some(id)
+        });
+        let machine = |id: &NodeId| self.machines.iter().position(|m| self.names.get(id) == Some(&m.name));
+        let cut_off = put_down.filter_map(|id| machine(&id)).find(|i| side.contains(i) && !outlook.down.contains(i))?;
+        let name = &self.machines[cut_off].name;
+        Some(violation(
+            "brake",
+            format!("{name} was put down while {} of {} nodes fell silent at once", side.len(), self.machines.len()),
+        ))
+    }
+
+    // --- agents ---
+
+    /// S28: an agent never acts on an older set than it has seen.
+    fn look_at_agent(&mut self, i: usize, violations: &mut Vec<Violation>) {
+        let machine = &self.machines[i];
+        let Some(bytes) = machine.disk.file(Path::new("/var/lib/swarmlite"), "assignments") else { return };
+        let Ok(saved) = rmp_serde::from_slice::<Saved>(&bytes) else { return };
+        let (Some(now), before) = (saved.position, self.positions[i]) else { return };
+        if before.is_some_and(|b| now.term < b.term || now.index < b.index) {
+            violations
+                .push(violation("S28", format!("the agent of {} went back from {before:?} to {now:?}", machine.name)));
+        }
+        self.positions[i] = Some(now);
+    }
+
+    // --- liveness ---
+
+    /// What is not yet as it should be once nothing breaks any more; empty when all is.
+    pub(super) fn unsettled(&self, down: &BTreeSet<usize>) -> Vec<String> {
+        let mut out = Vec::new();
+        let seats: Vec<(&Machine, &Seat)> =
+            self.machines.iter().zip(&self.seats).filter_map(|(m, s)| Some((&**m, s.as_ref()?))).collect();
+        let leaders = seats.iter().filter(|(_, s)| s.watch.raft.borrow().role == Role::Leader).count();
+        if leaders != 1 {
+            out.push(format!("L1: {leaders} managers lead"));
+        }
+        let Some((_, first)) = seats.first() else { return vec!["L1: no manager runs".into()] };
+        let snapshot = first.watch.store.local();
+        for (machine, seat) in &seats[1..] {
+            let other = seat.watch.store.local();
+            if other.index() != snapshot.index() {
+                out.push(format!(
+                    "L2: {} is at {}, {} at {}",
+                    machine.name,
+                    other.index(),
+                    seats[0].0.name,
+                    snapshot.index()
+                ));
+            }
+            out.extend(invariants::check_same_state(&snapshot, &other).iter().map(ToString::to_string));
+        }
+        if let Err(unsettled) = invariants::settled(&snapshot) {
+            out.extend(unsettled.iter().filter(|u| !u.explained).map(ToString::to_string));
+        }
+        self.check_nodes(&snapshot, down, &mut out);
+        self.check_containers(&snapshot, down, &mut out);
+        out
+    }
+
+    fn check_nodes(&self, snapshot: &Snapshot, down: &BTreeSet<usize>, out: &mut Vec<String>) {
+        for (i, machine) in self.machines.iter().enumerate() {
+            let node = snapshot.nodes().find(|n| self.names.get(&n.id) == Some(&machine.name));
+            let ready = node.is_some_and(|n| n.status.state == NodeState::Ready);
+            if ready == down.contains(&i) {
+                let state = node.map(|n| n.status.state);
+                out.push(format!(
+                    "L7: {} is {state:?} and its machine is {}",
+                    machine.name,
+                    if ready { "down" } else { "up" }
+                ));
+            }
+        }
+    }
+
+    /// L4 and S29 as the engines see them: exactly the containers that are wanted run, where they should.
+    fn check_containers(&self, snapshot: &Snapshot, down: &BTreeSet<usize>, out: &mut Vec<String>) {
+        let mut running: BTreeMap<String, u64> = BTreeMap::new();
+        for (_, machine) in self.machines.iter().enumerate().filter(|(i, _)| !down.contains(i)) {
+            for container in machine.engine.containers().iter().filter(|c| c.name != FOREIGN) {
+                let Some(task) = task_of(container).and_then(|id| snapshot.task(&id).cloned()) else {
+                    out.push(format!("S29: container {} on {} belongs to no task", container.name, machine.name));
+                    continue;
+                };
+                let here = task.node_id.as_ref().and_then(|id| self.names.get(id)) == Some(&machine.name);
+                if container.phase == ContainerPhase::Running {
+                    if !here || !task.is_wanted() {
+                        out.push(format!("S29: container {} runs on {} and should not", container.name, machine.name));
+                    }
+                    *running.entry(task.service_name.to_string()).or_default() += 1;
+                }
+            }
+        }
+        for service in snapshot.services() {
+            let (wanted, found) = (service.spec.replicas(), running.remove(service.spec.name.as_str()).unwrap_or(0));
+            if wanted != found {
+                out.push(format!("L4: {found} containers of {} run, {wanted} are wanted", service.spec.name));
+            }
+        }
+        out.extend(running.into_iter().map(|(name, n)| format!("L5: {n} containers of {name} run, which is gone")));
+    }
+}
+
+fn task_of(container: &ContainerState) -> Option<TaskId> {
+    container.labels.get(TASK_ID_LABEL)?.parse().ok()
+}
