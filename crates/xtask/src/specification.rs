@@ -1,0 +1,106 @@
+//! Every test that `docs/SPECIFICATION.md` names must exist: a promise whose test was renamed away is no promise.
+
+use crate::run;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+const DOCUMENT: &str = "docs/SPECIFICATION.md";
+
+/// Tests that are named and not there, a line each.
+pub(crate) fn offences() -> Vec<String> {
+    let Ok(text) = fs::read_to_string(run::root().join(DOCUMENT)) else { return Vec::new() };
+    let mut found = Vec::new();
+    for (index, line) in text.lines().enumerate() {
+        for named in quoted(line).filter_map(Named::parse) {
+            if !named.exists() {
+                let (test, place) = (&named.test, named.place.display());
+                found.push(format!("{DOCUMENT}:{}: no test `{test}` in {place}", index + 1));
+            }
+        }
+    }
+    found
+}
+
+/// The pieces of a line between backticks.
+fn quoted(line: &str) -> impl Iterator<Item = &str> {
+    line.split('`').skip(1).step_by(2)
+}
+
+/// A test as the document names it.
+#[derive(Debug, PartialEq, Eq)]
+struct Named {
+    /// A file or directory, relative to the top of the repository.
+    place: PathBuf,
+    /// The test's function.
+    test: String,
+}
+
+// === impl Named ===
+
+impl Named {
+    /// `crate/file::test`, `crate:module::test`, `chaos::test`, `conformance::story::test`; anything else is no test.
+    fn parse(text: &str) -> Option<Self> {
+        let (path, test) = text.rsplit_once("::")?;
+        let plain = |text: &str| {
+            !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-/:".contains(&byte))
+        };
+        if !plain(text) {
+            return None;
+        }
+        let room = |name: &str| run::root().join("crates").join(name).is_dir();
+        let first = path.split("::").next().unwrap_or(path);
+        let place = match (first.split_once('/'), first.split_once(':')) {
+            _ if matches!(first, "chaos" | "conformance") => Path::new("tests/tests").join(format!("{first}.rs")),
+            (Some((name, file)), _) if room(name) => Path::new("crates").join(name).join("tests").join(file),
+            (None, Some((name, _))) if room(name) => Path::new("crates").join(name).join("src"),
+            _ => return None,
+        };
+        Some(Self { place, test: test.to_string() })
+    }
+
+    fn exists(&self) -> bool {
+        let place = run::root().join(&self.place);
+        let mut files = Vec::new();
+        collect(&place, &mut files);
+        collect(&place.with_extension("rs"), &mut files);
+        let definition = format!("fn {}(", self.test);
+        files.iter().any(|file| fs::read_to_string(file).is_ok_and(|text| text.contains(&definition)))
+    }
+}
+
+fn collect(path: &Path, files: &mut Vec<PathBuf>) {
+    if path.is_file() {
+        files.push(path.to_path_buf());
+    }
+    for entry in fs::read_dir(path).into_iter().flatten().flatten() {
+        collect(&entry.path(), files);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_tests() {
+        for (text, expected) in [
+            ("raft/power_cut::nothing_is_lost", Some(("crates/raft/tests/power_cut", "nothing_is_lost"))),
+            ("cli:opts::mount::a_test", Some(("crates/cli/src", "a_test"))),
+            ("conformance::membership::by_docker", Some(("tests/tests/conformance.rs", "by_docker"))),
+            ("chaos::a_test", Some(("tests/tests/chaos.rs", "a_test"))),
+            ("checks::all_is_well", None),
+            ("std::process::Command", None),
+            ("swarm init, join", None),
+        ] {
+            let expected = expected.map(|(place, test)| Named { place: place.into(), test: test.into() });
+            assert_eq!(Named::parse(text), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn this_very_test_exists_and_another_does_not() {
+        let named = |test: &str| Named { place: "crates/xtask/src".into(), test: test.into() };
+        assert!(named("this_very_test_exists_and_another_does_not").exists());
+        assert!(!named(&["no", "such", "test"].join("_")).exists());
+    }
+}

@@ -1,0 +1,87 @@
+//! The program in the test image: one static binary, made on the spot and offline. A web server, unless told otherwise:
+//! `web [serve [PORT]]`, `web sleep`, `web say TEXT…`, `web fail CODE`, `web cat`, `web lines N`.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
+
+unsafe extern "C" {
+    safe fn signal(number: i32, handler: usize) -> usize;
+    safe fn _exit(code: i32) -> !;
+}
+
+const SIGINT: i32 = 2;
+const SIGTERM: i32 = 15;
+
+extern "C" fn leave(_: i32) {
+    _exit(0);
+}
+
+fn main() {
+    // The first process of a container has no default handlers: without these, stopping it would take the whole grace.
+    for number in [SIGINT, SIGTERM] {
+        signal(number, leave as extern "C" fn(i32) as usize);
+    }
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let rest = args.get(1..).unwrap_or_default();
+    match args.first().map(String::as_str) {
+        None | Some("serve") => serve(rest.first().map_or("80", String::as_str)),
+        Some("sleep") => sleep(),
+        Some("say") => println!("{}", rest.join(" ")),
+        Some("fail") => {
+            eprintln!("failing as asked");
+            std::process::exit(rest.first().and_then(|code| code.parse().ok()).unwrap_or(1));
+        }
+        Some("cat") => cat(),
+        Some("lines") => {
+            for line in 1..=rest.first().and_then(|count| count.parse().ok()).unwrap_or(1) {
+                println!("line {line}");
+            }
+            sleep();
+        }
+        Some(other) => {
+            eprintln!("unknown verb {other}");
+            std::process::exit(127);
+        }
+    }
+}
+
+fn sleep() {
+    loop {
+        std::thread::park();
+    }
+}
+
+fn cat() {
+    let mut bytes = Vec::new();
+    let _ = std::io::stdin().read_to_end(&mut bytes);
+    let _ = std::io::stdout().write_all(&bytes);
+}
+
+fn serve(port: &str) {
+    let listener = match TcpListener::bind(format!("0.0.0.0:{port}")) {
+        Ok(listener) => listener,
+        Err(error) => {
+            eprintln!("cannot listen on port {port}: {error}");
+            std::process::exit(1);
+        }
+    };
+    println!("web {} listens on port {port}", version());
+    for stream in listener.incoming().flatten() {
+        std::thread::spawn(move || answer(stream));
+    }
+}
+
+fn version() -> String {
+    std::env::var("VERSION").unwrap_or_else(|_| "?".into())
+}
+
+fn answer(mut stream: TcpStream) {
+    let Ok(copy) = stream.try_clone() else { return };
+    let mut head = BufReader::new(copy).lines().map_while(Result::ok);
+    let request = head.next().unwrap_or_default();
+    while head.next().is_some_and(|line| !line.is_empty()) {}
+    println!("{request}");
+    let name = std::fs::read_to_string("/etc/hostname").unwrap_or_default();
+    let body = format!("web {} in {}\n", version(), name.trim());
+    let _ = write!(stream, "HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}", body.len());
+}
