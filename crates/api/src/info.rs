@@ -66,7 +66,7 @@ pub(crate) fn swarm_block(api: &Api) -> SwarmInfo {
 /// What can be said without the engine's API: `lost` is why it did not answer, if there should be one.
 async fn without_engine(api: &Api, lost: Option<String>) -> Map<String, Value> {
     let described = if lost.is_none() { api.deps().engine.describe().await.ok() } else { None };
-    let NodeDescription { hostname, platform, resources, engine } = described.unwrap_or_default();
+    let NodeDescription { hostname, platform, resources, engine, tls: _ } = described.unwrap_or_default();
     let (system, warning) = match &lost {
         None => (
             "embedded engine: no real containers".to_owned(),

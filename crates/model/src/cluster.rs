@@ -1,6 +1,6 @@
 //! The cluster object: one in every store.
 
-use crate::{ClusterId, Meta, NodeId, Timestamp};
+use crate::{ClusterId, Meta, NodeId, Role, Timestamp};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -30,6 +30,62 @@ pub struct Cluster {
     /// Nodes that were removed, each until its last certificate has expired: such a certificate opens no door.
     #[serde(default)]
     pub removed_nodes: BTreeMap<NodeId, Timestamp>,
+    /// What guards it beyond the root and the two tokens.
+    #[serde(default)]
+    pub security: ClusterSecurity,
+}
+
+/// What guards a cluster beyond its root and its two standing join tokens.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ClusterSecurity {
+    /// The change of the root that is under way; `None` when the nodes all trust [`Cluster::root_ca`] alone.
+    pub root_rotation: Option<RootRotation>,
+    /// Docker's `ForceRotate`: a spec with another value asks for a new root.
+    pub force_rotate: u64,
+    /// Join tokens that a user made, with an end of their own.
+    pub tokens: BTreeMap<String, ExtraToken>,
+    /// What unlocks a manager's disk. `None` when autolock is off.
+    pub unlock_key: Option<UnlockKey>,
+    /// When the gossip key to seal with was put first; `Timestamp(0)` counts from the cluster's creation.
+    pub gossip_key_since: Timestamp,
+}
+
+/// A change from one root to another. Until it is finished, nodes trust both.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RootRotation {
+    /// The root that will be.
+    pub new: RootCa,
+    /// The new root's key and name, signed by the old root: who trusts only the old one can verify certificates of the new.
+    pub cross_signed_pem: String,
+    /// When it began.
+    pub started_at: Timestamp,
+}
+
+/// A join token with an end: by time, by uses, or by being revoked.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExtraToken {
+    /// The role that it admits to.
+    pub role: Role,
+    /// SHA-256 of the token's whole text. The text itself is shown once, when it is made, and kept nowhere.
+    pub digest: [u8; 32],
+    /// When it was made.
+    pub created_at: Timestamp,
+    /// When it ends; `None` for never.
+    pub expires_at: Option<Timestamp>,
+    /// How often it may still be used; `None` for any number.
+    pub uses_left: Option<u32>,
+    /// Labels that a node is born with.
+    pub labels: BTreeMap<String, String>,
+}
+
+/// The key that managers' data keys are locked under, `SWMKEY-1-<base64>` at the API.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UnlockKey {
+    /// Rises with every rotation.
+    pub generation: u64,
+    /// 32 bytes.
+    pub key: [u8; 32],
 }
 
 /// What a user can change about a cluster.
@@ -47,6 +103,9 @@ pub struct ClusterSpec {
     pub heartbeat_period: Duration,
     /// Validity of a node certificate.
     pub node_cert_expiry: Duration,
+    /// Managers' disks cannot be read without the unlock key.
+    #[serde(default)]
+    pub autolock: bool,
 }
 
 impl Default for ClusterSpec {
@@ -60,6 +119,7 @@ impl Default for ClusterSpec {
             // spread over all managers, so it costs little.
             heartbeat_period: Duration::from_secs(1),
             node_cert_expiry: Duration::from_secs(2160 * 3600),
+            autolock: false,
         }
     }
 }
@@ -100,6 +160,11 @@ impl fmt::Debug for RootCa {
 impl fmt::Debug for JoinTokens {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("JoinTokens").finish_non_exhaustive()
+    }
+}
+impl fmt::Debug for UnlockKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("UnlockKey").field("generation", &self.generation).finish_non_exhaustive()
     }
 }
 impl fmt::Debug for GossipKey {

@@ -17,12 +17,14 @@ mod node;
 mod service;
 mod task;
 
-pub use cluster::{Cluster, ClusterSpec, GossipKey, JoinTokens, RootCa};
+pub use cluster::{
+    Cluster, ClusterSecurity, ClusterSpec, ExtraToken, GossipKey, JoinTokens, RootCa, RootRotation, UnlockKey,
+};
 pub use id::{ClusterId, InvalidId, NodeId, ServiceId, TaskId};
 pub use meta::{Meta, Timestamp};
 pub use node::{
-    Availability, EngineDescription, ManagerStatus, Node, NodeDescription, NodeSpec, NodeState, NodeStatus, Platform,
-    Resources, Role,
+    Availability, EngineDescription, ManagerStatus, Node, NodeDescription, NodeSpec, NodeState, NodeStatus, NodeTls,
+    Platform, Resources, Role,
 };
 pub use service::{
     ContainerSpec, DnsConfig, EndpointMode, EndpointSpec, FailureAction, Healthcheck, InvalidServiceName, Limits,

@@ -67,6 +67,20 @@ pub struct NodeDescription {
     pub resources: Resources,
     /// Its container engine.
     pub engine: EngineDescription,
+    /// The certificate that it has and the root that it trusts, by its own word; `None` from a node that did not say.
+    #[serde(default)]
+    pub tls: Option<NodeTls>,
+}
+
+/// What a node says of its certificate.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct NodeTls {
+    /// The root certificates that it trusts, PEM.
+    pub trust_root_pem: String,
+    /// Subject of the root that signed its certificate, DER.
+    pub issuer_subject_der: Vec<u8>,
+    /// Public key of that root, DER (SubjectPublicKeyInfo).
+    pub issuer_public_key_der: Vec<u8>,
 }
 
 /// Architecture and operating system, in the engine's words (`x86_64`, `linux`).

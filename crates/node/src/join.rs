@@ -127,6 +127,7 @@ pub(crate) fn found(config: &NodeConfig, world: &World, options: InitOptions) ->
         subnet_size: if options.subnet_size == 0 { SUBNET_SIZE_DEFAULT } else { options.subnet_size },
         data_path_port,
         removed_nodes: Default::default(),
+        security: Default::default(),
     };
     let node = Node {
         id: node_id,

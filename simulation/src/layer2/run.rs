@@ -172,6 +172,7 @@ fn inventory(world: &World) -> Transaction {
         subnet_size: 24,
         data_path_port: 4789,
         removed_nodes: BTreeMap::new(),
+        security: Default::default(),
     });
     for worker in &world.workers {
         tx.create(Node {

@@ -127,6 +127,7 @@ impl World {
                 subnet_size: 24,
                 data_path_port: 4789,
                 removed_nodes: Default::default(),
+                security: Default::default(),
             },
         };
         cluster.spec.task_history_retention_limit = limit;

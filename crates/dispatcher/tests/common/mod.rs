@@ -40,6 +40,7 @@ pub fn cluster() -> Cluster {
         subnet_size: 24,
         data_path_port: 4789,
         removed_nodes: Default::default(),
+        security: Default::default(),
     }
 }
 

@@ -223,6 +223,7 @@ impl Engine for DockerEngine {
                     .flat_map(|(kind, names)| names.unwrap_or_default().into_iter().map(move |n| (kind.to_owned(), n)))
                     .collect(),
             },
+            tls: None,
         })
     }
 

@@ -179,6 +179,7 @@ impl Engine for EmbeddedEngine {
                     labels: Default::default(),
                     plugins: vec![("Network".into(), "bridge".into()), ("Log".into(), "json-file".into())],
                 },
+                tls: None,
             })
         })
         .await

@@ -25,6 +25,7 @@ pub(crate) fn cluster() -> Cluster {
             snapshot_interval: 10_000,
             heartbeat_period: Duration::from_millis(1500),
             node_cert_expiry: Duration::from_secs(2160 * 3600),
+            autolock: false,
         },
         root_ca: RootCa { cert_pem: "CERT".into(), key_pem: "KEY".into() },
         join_tokens: JoinTokens { worker: "SWMTKN-1-w".into(), manager: "SWMTKN-1-m".into() },
@@ -33,6 +34,7 @@ pub(crate) fn cluster() -> Cluster {
         subnet_size: 24,
         data_path_port: 4789,
         removed_nodes: [(id('r'), Timestamp(8))].into(),
+        security: Default::default(),
     }
 }
 
@@ -55,6 +57,7 @@ pub(crate) fn node() -> Node {
                 labels: map("engine"),
                 plugins: vec![("Network".into(), "bridge".into())],
             },
+            tls: None,
         }),
         status: NodeStatus { state: NodeState::Ready, message: "well".into(), addr: "10.0.0.1".into() },
         manager: Some(ManagerStatus { raft_id: 42, addr: "10.0.0.1:2377".into() }),
