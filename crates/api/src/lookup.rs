@@ -7,13 +7,17 @@ use store::Snapshot;
 
 /// A service by id, name or id prefix.
 pub(crate) fn service<'a>(snapshot: &'a Snapshot, what: &str) -> Result<&'a Arc<Service>, Failure> {
-    if let Some(found) = what.parse().ok().and_then(|id| snapshot.service(&id)) {
-        return Ok(found);
-    }
-    if let Some(found) = what.parse().ok().and_then(|name| snapshot.service_named(&name)) {
+    if let Some(found) = service_exactly(snapshot, what) {
         return Ok(found);
     }
     only("service", what, snapshot.services().filter(|s| s.id.as_str().starts_with(what)))
+}
+
+/// A service by its whole id or name, on a state that may be behind. Neither is ever given to another service while this
+/// one is there, so a transaction that checks the service has checked the answer too.
+pub(crate) fn service_exactly<'a>(behind: &'a Snapshot, what: &str) -> Option<&'a Arc<Service>> {
+    let by_id = what.parse().ok().and_then(|id| behind.service(&id));
+    by_id.or_else(|| what.parse().ok().and_then(|name| behind.service_named(&name)))
 }
 
 /// A node by id, host name or id prefix.

@@ -25,7 +25,11 @@ pub(crate) async fn update(api: &Api, mut request: Request, id: &str) -> Result<
         }
     };
     let auth = registry_auth(&request)?;
-    let (store, snapshot) = api.read_to_write().await?;
+    let store = api.store()?;
+    // What is here may be behind; if it has the version that the caller saw, the commit will check that it still is the last.
+    let local = store.local();
+    let is_seen = lookup::service_exactly(&local, id).is_some_and(|s| s.meta.version == version);
+    let snapshot = if is_seen { local } else { api.read_to_write().await?.1 };
     let old = lookup::service(&snapshot, id)?;
     let auth = match auth {
         Some(auth) => Some(auth),

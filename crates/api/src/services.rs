@@ -6,9 +6,9 @@ use crate::{Api, convert, lookup, names, read, render};
 use base64::Engine as _;
 use docker_api::{Failure, Filters, ServiceCreateResponse, ServiceStatus};
 use http::StatusCode;
-use model::{Meta, NodeState, RegistryAuth, Service, TaskState};
+use model::{Meta, NodeState, RegistryAuth, Service, ServiceId, TaskState};
 use seams::RandExt as _;
-use store::{Change, Check, Kind, ObjectId, ProposeError, Snapshot};
+use store::{Change, Check, Kind, ObjectId, ProposeError, Snapshot, Transaction};
 
 /// How often a creation without a name tries another one.
 const NAME_ATTEMPTS: usize = 4;
@@ -95,14 +95,27 @@ pub(crate) async fn create(api: &Api, mut request: Request) -> Result<Reply, Fai
 }
 
 /// `DELETE /services/{id}`
-pub(crate) async fn remove(api: &Api, id: &str) -> Result<Reply, Failure> {
+pub(crate) async fn remove(api: &Api, what: &str) -> Result<Reply, Failure> {
+    let store = api.store()?;
+    // What is here may be behind, but the commit checks it: no need to ask the leader first.
+    if let Some(found) = lookup::service_exactly(&store.local(), what) {
+        match store.propose(removal(api, &found.id)).await {
+            Err(ProposeError::Conflict(_)) => {}
+            outcome => return outcome.map(|_| empty()).map_err(read::propose_failure),
+        }
+    }
     let (store, snapshot) = api.read_to_write().await?;
-    let id: ObjectId = (&lookup::service(&snapshot, id)?.id).into();
+    let removal = removal(api, &lookup::service(&snapshot, what)?.id);
+    store.propose(removal).await.map_err(read::propose_failure)?;
+    Ok(empty())
+}
+
+fn removal(api: &Api, id: &ServiceId) -> Transaction {
+    let id = ObjectId::from(id);
     let mut tx = api.transaction();
     tx.check(Check::Exists { id: id.clone() });
     tx.changes.push(Change::Remove(id));
-    store.propose(tx).await.map_err(read::propose_failure)?;
-    Ok(empty())
+    tx
 }
 
 /// The registry's credentials, if the client sent some: base64 of a JSON object that says anything.

@@ -7,7 +7,7 @@ use parking_lot::Mutex;
 use serde_json::json;
 use std::sync::Arc;
 use std::time::Duration;
-use store::{Changes, Conflict, LocalStore, ProposeError, ReadError, Snapshot, StoreClient, Transaction};
+use store::{Change, Changes, Conflict, LocalStore, ProposeError, ReadError, Snapshot, StoreClient, Transaction};
 use support::{manager, minimal, node_id};
 
 /// A store whose leader is in trouble.
@@ -16,12 +16,14 @@ struct Troubled {
     read: Mutex<Option<ReadError>>,
     /// What the next proposals end in; after that they are applied.
     proposals: Mutex<Vec<ProposeError>>,
+    /// What this manager has applied, when it is behind.
+    behind: Mutex<Option<Snapshot>>,
 }
 
 #[async_trait]
 impl StoreClient for Troubled {
     fn local(&self) -> Snapshot {
-        self.store.local()
+        self.behind.lock().clone().unwrap_or_else(|| self.store.local())
     }
     async fn current(&self) -> Result<Snapshot, ReadError> {
         match self.read.lock().clone() {
@@ -41,11 +43,17 @@ impl StoreClient for Troubled {
     }
 }
 
+const OUT_OF_SEQUENCE: &str = "rpc error: code = Unknown desc = update out of sequence";
 const NO_LEADER: &str = "rpc error: code = Unknown desc = The swarm does not have a leader. It's possible that too few managers are online. Make sure more than half of the managers are online.";
 
 async fn troubled() -> (support::World, Arc<Troubled>) {
     let world = manager().await;
-    let store = Arc::new(Troubled { store: world.store.clone(), read: Mutex::default(), proposals: Mutex::default() });
+    let store = Arc::new(Troubled {
+        store: world.store.clone(),
+        read: Mutex::default(),
+        proposals: Mutex::default(),
+        behind: Mutex::default(),
+    });
     *world.swarm.store.lock() = Ok(store.clone());
     (world, store)
 }
@@ -61,7 +69,33 @@ async fn without_a_leader_reads_say_so_unless_a_stale_one_will_do() {
     }
     let request = http::Request::get("/services/web").header("x-swarmlite-read", "stale");
     world.send(request.body(Default::default()).expect("a request")).await.ok(200);
+    store.proposals.lock().push(ProposeError::NoLeader { waited: Duration::from_secs(5) });
     world.delete("/services/web").await.is(500, NO_LEADER);
+    world.delete("/services/unknown").await.is(500, NO_LEADER);
+}
+
+#[tokio::test]
+async fn a_manager_that_is_behind_asks_the_leader_before_it_refuses() {
+    let (world, store) = troubled().await;
+    let before = world.store.local();
+    world.service("web", 1).await;
+    let version = world.version_of("/services/web").await;
+    *store.behind.lock() = Some(before);
+    let update = format!("/services/web/update?version={version}");
+    world.post(&update, &minimal("web", 2)).await.ok(200);
+    world.post(&update, &minimal("web", 3)).await.is(500, OUT_OF_SEQUENCE);
+
+    // It still sees the service that somebody has removed elsewhere and made anew.
+    *store.behind.lock() = Some(world.store.local());
+    let removed = world.store.local().services().next().expect("a service").id.clone();
+    let mut tx = Transaction::default();
+    tx.changes.push(Change::Remove(removed.into()));
+    world.store.propose(tx).await.expect("removed");
+    world.delete("/services/web").await.is(404, "service web not found");
+    world.service("web", 1).await;
+    // The name is another service's by now.
+    world.delete("/services/web").await.ok(200);
+    assert_eq!(world.store.local().services().len(), 0);
 }
 
 #[tokio::test]
@@ -88,10 +122,7 @@ async fn a_lost_race_for_a_version_is_out_of_sequence() {
     let id = world.store.local().services().next().expect("a service").id.clone();
     let lost = Conflict::Changed { id: id.into(), expected: version, actual: version + 1 };
     store.proposals.lock().push(lost.into());
-    world
-        .post(&format!("/services/web/update?version={version}"), &minimal("web", 2))
-        .await
-        .is(500, "rpc error: code = Unknown desc = update out of sequence");
+    world.post(&format!("/services/web/update?version={version}"), &minimal("web", 2)).await.is(500, OUT_OF_SEQUENCE);
 }
 
 #[tokio::test]

@@ -18,6 +18,8 @@ use tonic::{Request, Response, Status};
 
 /// How long a leader works on a node's admission or removal before the caller has to ask again.
 const MEMBERSHIP_PATIENCE: Duration = Duration::from_secs(15);
+/// A leader that no majority has answered for so long is cut off.
+const QUORUM_SILENCE_MAX: Duration = Duration::from_secs(1);
 /// For one confirmation with a majority.
 const READ_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -164,11 +166,25 @@ impl Cluster for ClusterService {
 
     async fn report(&self, request: Request<pb::ReportRequest>) -> Result<Response<pb::ReportResponse>, Status> {
         use pb::report_response::Outcome;
-        let outcome = match self.reports.report(request.into_inner()).await {
+        let outcome = match report_here(&self.raft, &self.reports, request.into_inner()).await {
             Ok(accepted) => Outcome::Accepted(accepted),
             Err(ReportError::NotLeader { .. }) => Outcome::NotLeader(not_leader(self.raft.view().leader_member())),
             Err(e @ ReportError::Unavailable { .. }) => return Err(Status::unavailable(e.to_string())),
         };
         Ok(Response::new(pb::ReportResponse { outcome: Some(outcome) }))
     }
+}
+
+/// Takes a report as the leader. One that was cut off still calls itself leader, but what it takes note of reaches nobody: it
+/// refuses, so that agents, its own and those of managers on its side, go to a manager that is heard.
+pub(crate) async fn report_here(
+    raft: &Raft<TokioRuntime>,
+    reports: &LeaderReports,
+    request: pb::ReportRequest,
+) -> Result<pb::Accepted, ReportError> {
+    let view = raft.view();
+    if view.role == raft::Role::Leader && !view.leads_with_quorum(QUORUM_SILENCE_MAX) {
+        return Err(ReportError::Unavailable { reason: "this manager leads, but hears no majority".into() });
+    }
+    reports.report(request).await
 }

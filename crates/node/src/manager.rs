@@ -1,7 +1,7 @@
 //! The manager's part of a node: Raft, the store, and the services that other nodes call.
 
 use crate::ca_service::CaService;
-use crate::cluster_service::ClusterService;
+use crate::cluster_service::{ClusterService, report_here};
 use crate::leader;
 use crate::machine::{StoreCanary, StoreMachine};
 use crate::raft_store::{RaftStore, cluster_client};
@@ -21,12 +21,10 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
-use store::{Event, Snapshot, Store, StoreClient};
+use store::{Changes, Delta, Event, Object, Snapshot, Store, StoreClient};
 use tokio::sync::watch;
 use tonic::Status;
 
-/// A leader that no majority has answered for so long is cut off.
-const QUORUM_SILENCE_MAX: Duration = Duration::from_secs(1);
 /// How long a graceful stop may take to hand the leadership over.
 const HAND_OVER_TIMEOUT: Duration = Duration::from_secs(3);
 /// For one report to the leader; a status waits for its commit.
@@ -207,12 +205,7 @@ impl Leader for Way {
         let unavailable = |reason: String| ReportError::Unavailable { reason };
         let (id, member) = view.leader_member().ok_or_else(|| unavailable("there is no leader".into()))?;
         if id == view.raft_id {
-            // A leader that was cut off still calls itself one. What it takes note of reaches nobody: its agents have to go to
-            // a manager that is heard.
-            if !self.raft.view().leads_with_quorum(QUORUM_SILENCE_MAX) {
-                return Err(unavailable("this manager leads, but hears no majority".into()));
-            }
-            return self.reports.report(request).await;
+            return report_here(&self.raft, &self.reports, request).await;
         }
         let mut client = cluster_client(&self.channels, &member)
             .ok_or_else(|| unavailable(format!("the leader's address `{}` is unusable", member.addr)))?;
@@ -315,11 +308,31 @@ fn watch_members(
             tokio::select! {
                 biased;
                 heard = live.changed() => if heard.is_err() { return },
-                event = changes.next() => if matches!(event, Event::Closed) { return },
+                there = other_nodes(&mut changes) => if !there { return },
             }
         }
     });
     receiver
+}
+
+/// Until a node has come or gone; false when there will be no more changes. Most commits concern tasks, and a look at all
+/// nodes after each would be felt in a large cluster.
+async fn other_nodes(changes: &mut Changes) -> bool {
+    loop {
+        match changes.next().await {
+            Event::Commit(commit) => {
+                let came_or_went = |d: &Delta| match (&d.before, &d.after) {
+                    (None, Some(object)) | (Some(object), None) => matches!(object, Object::Node(_)),
+                    _ => false,
+                };
+                if commit.deltas.iter().any(came_or_went) {
+                    return true;
+                }
+            }
+            Event::Resync => return true,
+            Event::Closed => return false,
+        }
+    }
 }
 
 fn replace<T: PartialEq>(slot: &mut T, value: T) -> bool {

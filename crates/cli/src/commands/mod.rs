@@ -10,3 +10,19 @@ pub(crate) mod swarm;
 pub(crate) mod system;
 pub(crate) mod tasks;
 pub(crate) mod version;
+
+use crate::opts;
+
+/// The flags of every `ls`.
+#[derive(clap::Args, Debug)]
+pub(crate) struct LsArgs {
+    /// Filter output based on conditions provided
+    #[arg(short, long, value_parser = opts::filter, value_name = "filter")]
+    pub(crate) filter: Vec<(String, String)>,
+    /// Format output: 'table', 'table TEMPLATE', 'json' or a Go template
+    #[arg(long, value_name = "string")]
+    pub(crate) format: Option<String>,
+    /// Only display IDs
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
+}

@@ -2,6 +2,7 @@
 
 use super::inspect::{self, InspectFlags};
 use super::swarm::Info;
+use super::LsArgs;
 use super::tasks::{self, PsFlags};
 use crate::client::{decode, escape};
 use crate::context::{Context, each};
@@ -53,20 +54,6 @@ pub(crate) struct InspectArgs {
     /// Nodes; `self` for this one
     #[arg(required = true, value_name = "self|NODE")]
     nodes: Vec<String>,
-}
-
-/// `node ls`.
-#[derive(Args, Debug)]
-pub(crate) struct LsArgs {
-    /// Filter output based on conditions provided
-    #[arg(short, long, value_parser = opts::filter, value_name = "filter")]
-    filter: Vec<(String, String)>,
-    /// Format output: 'table', 'table TEMPLATE', 'json' or a Go template
-    #[arg(long, value_name = "string")]
-    format: Option<String>,
-    /// Only display IDs
-    #[arg(short, long)]
-    quiet: bool,
 }
 
 /// `node ps`.

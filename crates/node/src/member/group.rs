@@ -2,8 +2,8 @@
 
 use super::{ASK_TIMEOUT, Member, RETRY};
 use crate::manager::Manager;
-use crate::state::KnownManager;
 use api::SwarmError;
+use std::collections::{BTreeSet, VecDeque};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,6 +12,21 @@ use std::time::Duration;
 const JOIN_GROUP_TIMEOUT: Duration = Duration::from_secs(20);
 /// Between two questions of a manager whether it still is in the group.
 const STILL_IN_PERIOD: Duration = Duration::from_secs(5);
+
+/// A manager did not take this node into the Raft group.
+struct NotJoined {
+    reason: String,
+    /// Who leads, when it named somebody.
+    leader_addr: Option<String>,
+}
+
+// === impl NotJoined ===
+
+impl From<String> for NotJoined {
+    fn from(reason: String) -> NotJoined {
+        NotJoined { reason, leader_addr: None }
+    }
+}
 
 // === impl Member ===
 
@@ -36,18 +51,29 @@ impl Member {
     /// The leader first, as far as known, then every other manager: one of them knows it. Itself it need not ask.
     async fn ask_all_to_join(&self, view: &raft::RaftView) -> Result<(), String> {
         let me = self.membership.borrow().advertise_addr.to_string();
-        let leader = view.leader_member().map(|(_, member)| member.addr);
+        let mut asked = BTreeSet::from([me]);
+        let mut to_ask = VecDeque::from(self.manager_addrs());
+        if let Some((_, leader)) = view.leader_member() {
+            to_ask.push_front(leader.addr);
+        }
         let mut last = "no other manager is known".to_owned();
-        for addr in leader.into_iter().chain(self.manager_addrs()).filter(|addr| *addr != me) {
+        while let Some(addr) = to_ask.pop_front() {
+            if !asked.insert(addr.clone()) {
+                continue;
+            }
             match self.ask_to_join(&addr, view.raft_id).await {
                 Ok(()) => return Ok(()),
-                Err(reason) => last = format!("{addr}: {reason}"),
+                Err(NotJoined { reason, leader_addr }) => {
+                    last = format!("{addr}: {reason}");
+                    // It may be one that this node has not heard of.
+                    to_ask.extend(leader_addr);
+                }
             }
         }
         Err(last)
     }
 
-    async fn ask_to_join(&self, addr: &str, raft_id: u64) -> Result<(), String> {
+    async fn ask_to_join(&self, addr: &str, raft_id: u64) -> Result<(), NotJoined> {
         use rpc::proto::cluster::join_response::Outcome;
         let channel = self.channels.manager(addr).map_err(|e| e.to_string())?;
         let my_addr = self.membership.borrow().advertise_addr.to_string();
@@ -57,14 +83,12 @@ impl Member {
         let answer = answer.map_err(|_| "no answer in time".to_owned())?.map_err(|s| rpc::describe(&s))?;
         match answer.into_inner().outcome {
             Some(Outcome::Joined(_)) => Ok(()),
-            Some(Outcome::NotLeader(n)) => {
-                if !n.leader_addr.is_empty() {
-                    self.learn(&n.leader_addr);
-                }
-                Err(format!("it is not the leader; the leader is `{}`", n.leader_addr))
-            }
-            Some(Outcome::Refused(reason)) => Err(reason),
-            None => Err("its answer could not be understood".into()),
+            Some(Outcome::NotLeader(n)) => Err(NotJoined {
+                reason: format!("it is not the leader; the leader is `{}`", n.leader_addr),
+                leader_addr: Some(n.leader_addr).filter(|addr| !addr.is_empty()),
+            }),
+            Some(Outcome::Refused(reason)) => Err(reason.into()),
+            None => Err("its answer could not be understood".to_owned().into()),
         }
     }
 
@@ -74,19 +98,6 @@ impl Member {
         let mut addrs: Vec<SocketAddr> = membership.managers.iter().map(|m| m.addr).collect();
         addrs.sort_by_key(|a| *a == membership.advertise_addr);
         addrs.iter().map(ToString::to_string).collect()
-    }
-
-    /// Remembers an address that a manager gave, until a session says more.
-    fn learn(&self, addr: &str) {
-        let Ok(addr) = addr.parse::<SocketAddr>() else { return };
-        self.membership.send_if_modified(|m| {
-            let known = m.managers.iter().any(|k| k.addr == addr);
-            if !known {
-                // The node's id is not known here; sessions bring the whole list in a moment.
-                m.managers.insert(0, KnownManager { node_id: m.node_id.clone(), addr });
-            }
-            !known
-        });
     }
 
     /// Leaves the Raft group, with the consent of the other managers.

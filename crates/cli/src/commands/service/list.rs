@@ -1,5 +1,6 @@
 //! `service ls` and `service ps`.
 
+use crate::commands::LsArgs;
 use crate::commands::tasks::{self, PsFlags, without_digest};
 use crate::context::Context;
 use crate::error::CliError;
@@ -8,20 +9,6 @@ use crate::format::{natural_cmp, short_id};
 use crate::opts;
 use clap::Args;
 use docker_api::{PortConfig, Service, Task};
-
-/// `service ls`.
-#[derive(Args, Debug)]
-pub(crate) struct LsArgs {
-    /// Filter output based on conditions provided
-    #[arg(short, long, value_parser = opts::filter, value_name = "filter")]
-    filter: Vec<(String, String)>,
-    /// Format output: 'table', 'table TEMPLATE', 'json' or a Go template
-    #[arg(long, value_name = "string")]
-    format: Option<String>,
-    /// Only display IDs
-    #[arg(short, long)]
-    quiet: bool,
-}
 
 /// `service ps`.
 #[derive(Args, Debug)]

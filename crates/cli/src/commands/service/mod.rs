@@ -33,7 +33,7 @@ pub(crate) enum ServiceCommand {
     Logs(logs::LogsArgs),
     /// List services
     #[command(visible_alias = "list")]
-    Ls(list::LsArgs),
+    Ls(super::LsArgs),
     /// List the tasks of one or more services
     Ps(list::PsArgs),
     /// Remove one or more services
