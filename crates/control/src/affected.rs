@@ -13,6 +13,8 @@ pub enum Key {
     Node(model::NodeId),
     /// The tasks that have found no node.
     Unplaced,
+    /// The services that use a secret or config, which may be gone.
+    Granted(model::Dependency),
     /// Everything: at the start, and when changes were missed.
     All,
 }
@@ -28,6 +30,14 @@ pub fn affected(delta: &Delta) -> BTreeSet<Key> {
         (Some(Object::Node(b)), Some(Object::Node(a))) => node_changed(b, a),
         (Some(Object::Node(n)), _) | (_, Some(Object::Node(n))) => [Key::Node(n.id.clone()), Key::Unplaced].into(),
         (_, Some(Object::Service(s))) | (Some(Object::Service(s)), None) => [Key::Service(s.id.clone())].into(),
+        (_, Some(Object::Secret(s))) | (Some(Object::Secret(s)), None) => {
+            [Key::Granted(model::Dependency::Secret(s.id.clone()))].into()
+        }
+        (_, Some(Object::Config(c))) | (Some(Object::Config(c)), None) => {
+            [Key::Granted(model::Dependency::Config(c.id.clone()))].into()
+        }
+        // Data comes with its secret or config, and goes when it concerns nobody.
+        (_, Some(Object::Payload(_))) | (Some(Object::Payload(_)), None) => BTreeSet::new(),
         (Some(Object::Cluster(b)), Some(Object::Cluster(a)))
             if b.spec.task_history_retention_limit == a.spec.task_history_retention_limit =>
         {
@@ -45,6 +55,7 @@ pub fn expand<'a>(snapshot: &Snapshot, keys: impl IntoIterator<Item = &'a Key>) 
             Key::Service(id) => drop(services.insert(id.clone())),
             Key::Node(id) => services.extend(snapshot.tasks_on_node(id).map(|t| t.service_id.clone())),
             Key::Unplaced => services.extend(snapshot.unplaced_tasks().map(|t| t.service_id.clone())),
+            Key::Granted(of) => services.extend(snapshot.services_naming(&of.into()).map(|s| s.id.clone())),
             Key::All => {
                 services.extend(snapshot.services().map(|s| s.id.clone()));
                 services.extend(snapshot.services_with_tasks().cloned());

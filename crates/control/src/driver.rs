@@ -202,6 +202,10 @@ impl Driver {
     }
 
     async fn refused(&mut self, error: ProposeError, services: Vec<ServiceId>) -> Result<(), Ended> {
+        if services.is_empty() {
+            // What concerns no service (data that nobody has any more) is found again with everything else.
+            self.touched.insert(Key::All);
+        }
         self.add_due(services);
         match error {
             ProposeError::NotManager => return Err(Ended),

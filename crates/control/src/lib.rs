@@ -1,7 +1,7 @@
 //! The control loops: what turns intent into assignments, and keeps it so.
 //!
-//! **Owns** the replicated orchestrator, the updater, the restart supervisor, the reaper and the scheduler, all as one pure
-//! function of a snapshot: [`reconcile`]. It is level-triggered: it looks at how things are and not at what happened, and
+//! **Owns** the replicated orchestrator, the updater, the restart supervisor, the reaper, the scheduler and what becomes of
+//! the data of secrets and configs ([`grants`]), all as one pure function of a snapshot: [`reconcile`]. It is level-triggered: it looks at how things are and not at what happened, and
 //! how far an update has come, since when a task waits and how often it failed is read from the store. From intent to
 //! assignment is one commit. [`driver`] is the shell that runs it on the leader.
 //!
@@ -15,6 +15,7 @@
 #![forbid(unsafe_code)]
 
 pub mod driver;
+pub mod grants;
 pub mod scheduler;
 
 mod affected;
@@ -53,5 +54,6 @@ pub fn reconcile_services(
     for id in services {
         service::reconcile(&mut planner, &id);
     }
+    grants::prune(&mut planner);
     planner.finish()
 }

@@ -127,7 +127,7 @@ impl<'a> Planner<'a> {
     pub(crate) fn check(&mut self, check: Check) {
         let id = match &check {
             Check::Unchanged { id, .. } | Check::Exists { id } | Check::Absent { id } => id,
-            Check::NameFree { .. } => {
+            Check::NameFree { .. } | Check::Unreferenced { .. } => {
                 self.transaction.check(check);
                 return;
             }
@@ -135,6 +135,12 @@ impl<'a> Planner<'a> {
         if self.checked.insert(id.clone()) {
             self.transaction.check(check);
         }
+    }
+
+    /// Removes an object that nobody changed.
+    pub(crate) fn remove(&mut self, id: impl Into<ObjectId>, version: u64) {
+        self.take_bytes(CHANGE_OVERHEAD_BYTES);
+        self.transaction.remove(id, version);
     }
 
     /// Replaces an object.

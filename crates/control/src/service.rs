@@ -3,7 +3,7 @@
 use crate::plan::Planner;
 use crate::scheduler::{Held, Request, Spread};
 use crate::slot::{self, Item, Slots, Stop};
-use crate::{reaper, replicated, restart, update};
+use crate::{grants, reaper, replicated, restart, update};
 use model::{Node, NodeId, NodeState, Service, ServiceId, TaskState, Timestamp};
 use std::sync::Arc;
 use std::time::Duration;
@@ -53,8 +53,14 @@ pub(crate) fn reconcile(planner: &mut Planner<'_>, id: &ServiceId) {
     let more = match snapshot.service(id) {
         Some(service) => {
             let room = planner.room();
+            let pinned = grants::pin(snapshot, service);
+            let service = pinned.as_ref().unwrap_or(service);
             let mut context = Context { snapshot, now: planner.now, service, room, wakes: Vec::new() };
-            let more = run_loops(&mut context, &mut slots, planner);
+            let (more, rolled) = run_loops(&mut context, &mut slots, planner);
+            if let Some(service) = rolled.or_else(|| pinned.clone()) {
+                grants::check_given(planner, &service);
+                planner.update(service);
+            }
             context.wakes.into_iter().for_each(|at| planner.wake(id, at));
             more
         }
@@ -69,8 +75,9 @@ pub(crate) fn reconcile(planner: &mut Planner<'_>, id: &ServiceId) {
     }
 }
 
-/// True when there is more to do than fits.
-fn run_loops(context: &mut Context<'_>, slots: &mut Slots, planner: &mut Planner<'_>) -> bool {
+/// True when there is more to do than fits; and the service, when it changes.
+fn run_loops(context: &mut Context<'_>, slots: &mut Slots, planner: &mut Planner<'_>) -> (bool, Option<Service>) {
+    grants::refresh(context, slots);
     let more = replicated::scale(context, slots);
     restart::replace(context, slots);
     let rolled = update::advance(context, slots);
@@ -79,10 +86,7 @@ fn run_loops(context: &mut Context<'_>, slots: &mut Slots, planner: &mut Planner
     reaper::orphan(context, slots);
     reaper::reap_removed(context.snapshot, slots);
     reaper::bound_history(context, slots);
-    if let Some(service) = rolled {
-        planner.update(service);
-    }
-    more
+    (more, rolled)
 }
 
 /// Adds the edits to the transaction, a slot at a time; true when some did not fit.

@@ -4,7 +4,9 @@
 use crate::restart::may_follow;
 use crate::service::Context;
 use crate::slot::{Item, Slot, Slots, Stop};
-use model::{FailureAction, Service, TaskId, TaskState, UpdateConfig, UpdateOrder, UpdateState, UpdateStatus, limits};
+use model::{
+    Dependency, FailureAction, Service, TaskId, TaskState, UpdateConfig, UpdateOrder, UpdateState, UpdateStatus, limits,
+};
 
 /// What an update has come to.
 struct Progress {
@@ -199,10 +201,19 @@ fn pause(context: &Context<'_>, failed: &TaskId) -> Service {
     with_status(context, state, format!("{what} paused due to failure or early termination of task {failed}"))
 }
 
-/// The service as it was before; `None` when there is no before.
+/// The service as it was before; `None` when there is no before, or when a secret or config that it used is gone.
 fn roll_back(context: &Context<'_>, failed: &TaskId) -> Option<Service> {
     let mut service = context.service.clone();
-    service.spec = service.previous_spec.take()?;
+    let previous = service.previous_spec.take()?;
+    let is_gone = |of: &Dependency| context.snapshot.get(&of.into()).is_none();
+    if previous.task.container.dependencies().any(|of| is_gone(&of)) {
+        return None;
+    }
+    let refused = std::mem::replace(&mut service.spec, previous);
+    if !refused.task.container.payloads().eq(service.spec.task.container.payloads()) {
+        // Says which data was taken back, so that it is not rolled out again.
+        service.previous_spec = Some(refused);
+    }
     service.spec_version += 1;
     service.update_status = Some(UpdateStatus {
         state: UpdateState::RollbackStarted,

@@ -1,7 +1,7 @@
 //! S12–S16: the life of a task.
 
 use crate::Violation;
-use model::{NodeState, Task, TaskState};
+use model::{NodeState, PayloadId, Task, TaskState};
 use store::{Commit, Object, Snapshot};
 
 pub(crate) fn check_commit(before: &Snapshot, commit: &Commit, out: &mut Vec<Violation>) {
@@ -27,7 +27,7 @@ fn changed(before: &Task, after: &Task, out: &mut Vec<Violation>) {
     let id = &before.id;
     let same_identity = before.service_id == after.service_id
         && before.slot == after.slot
-        && before.spec == after.spec
+        && (before.spec == after.spec || is_updated_in_place(before, after))
         && before.spec_version == after.spec_version
         && before.host_ports == after.host_ports
         && (before.node_id.is_none() || before.node_id == after.node_id);
@@ -44,6 +44,19 @@ fn changed(before: &Task, after: &Task, out: &mut Vec<Violation>) {
         let (from, to) = (before.desired, after.desired);
         out.push(Violation::new("S14", format!("the desired state of task {id} went from {from} back to {to}")));
     }
+}
+
+/// The data of secrets and configs is the one thing of a task's spec that may change, when the new version says how the
+/// container is told.
+fn is_updated_in_place(before: &Task, after: &Task) -> bool {
+    let (had, has) = (&before.spec.container, &after.spec.container);
+    let had: Vec<_> = had.payloads().collect();
+    let secrets = has.secrets.iter().map(|r| &r.given);
+    let mut givens = secrets.chain(has.configs.iter().map(|r| &r.given)).zip(has.dependencies());
+    before.spec.is_same_but_data(&after.spec)
+        && givens.all(|(given, of)| {
+            given.signal.is_some() || given.version.is_none_or(|version| had.contains(&PayloadId { of, version }))
+        })
 }
 
 /// S13: the leader's steps end at `Assigned`, the agent's begin there; several of the agent's may arrive in one commit.

@@ -43,12 +43,41 @@ pub struct ClusterSecurity {
     pub root_rotation: Option<RootRotation>,
     /// Docker's `ForceRotate`: a spec with another value asks for a new root.
     pub force_rotate: u64,
+    /// What of the certificates that were issued so far is worth nothing any more.
+    pub certificates: CertificateRecord,
     /// Join tokens that a user made, with an end of their own.
     pub tokens: BTreeMap<String, ExtraToken>,
     /// What unlocks a manager's disk. `None` when autolock is off.
     pub unlock_key: Option<UnlockKey>,
     /// When the gossip key to seal with was put first; `Timestamp(0)` counts from the cluster's creation.
     pub gossip_key_since: Timestamp,
+    /// How far the rotation of the gossip keys has come, beyond what their order says.
+    pub gossip_rotation: GossipRotation,
+}
+
+/// The rotation of the gossip keys. While the newest key is not the first, it is being handed out.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct GossipRotation {
+    /// A user asked for a new key; false again when it is made.
+    pub asked: bool,
+    /// When the newest key was put behind the first, for everybody to have it before anybody seals with it.
+    pub staged_at: Timestamp,
+}
+
+/// What managers have to remember of certificates that were issued: each is worth what the state says of its node, and these
+/// say what the nodes alone do not.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct CertificateRecord {
+    /// Nodes that were made managers: a manager's certificate that was granted from a state of this log index, or of an
+    /// older one, is from before the promotion. It opens no manager's door, though the node is a manager (again).
+    pub promoted_after: BTreeMap<NodeId, u64>,
+    /// Raft ids of members that are in the group no more, and whose they were, the newest last. An id is never another
+    /// node's.
+    pub retired_raft_ids: Vec<(u64, NodeId)>,
+    /// Before this time certificates may end that were issued under a longer validity than the spec's of now.
+    pub longest_until: Timestamp,
 }
 
 /// A change from one root to another. Until it is finished, nodes trust both.
@@ -77,6 +106,10 @@ pub struct ExtraToken {
     pub uses_left: Option<u32>,
     /// Labels that a node is born with.
     pub labels: BTreeMap<String, String>,
+    /// The digest of the root that the token's text names, in the token's own spelling. It is no secret. After the root has
+    /// changed, a joiner that holds the token finds another root than this one and goes no further.
+    #[serde(default)]
+    pub root_digest: String,
 }
 
 /// The key that managers' data keys are locked under, `SWMKEY-1-<base64>` at the API.
@@ -86,6 +119,65 @@ pub struct UnlockKey {
     pub generation: u64,
     /// 32 bytes.
     pub key: [u8; 32],
+}
+
+// === impl Cluster ===
+
+impl Cluster {
+    /// The root that signs certificates from now on: the one that will be, while the root is being changed.
+    pub fn signing_root(&self) -> &RootCa {
+        self.security.root_rotation.as_ref().map_or(&self.root_ca, |r| &r.new)
+    }
+
+    /// The root certificates that nodes should trust, PEM, one or two. The first is the one that join tokens name, the last
+    /// the one that signs new certificates.
+    pub fn trusted_roots_pem(&self) -> String {
+        match &self.security.root_rotation {
+            None => self.root_ca.cert_pem.clone(),
+            Some(rotation) => format!("{}{}", self.root_ca.cert_pem, rotation.new.cert_pem),
+        }
+    }
+
+    /// The time at which no certificate is valid any more that was issued until `now`, by the clocks of managers.
+    pub fn certificates_end_by(&self, now: Timestamp) -> Timestamp {
+        now.plus(self.spec.node_cert_expiry).max(self.security.certificates.longest_until)
+    }
+
+    /// Notes that a Raft id is out of the group for good, and whose it was.
+    pub fn retire_raft_id(&mut self, raft_id: u64, node: &NodeId) {
+        let retired = &mut self.security.certificates.retired_raft_ids;
+        retired.retain(|(id, _)| *id != raft_id);
+        retired.push((raft_id, node.clone()));
+        let surplus = retired.len().saturating_sub(crate::limits::RETIRED_RAFT_IDS_MAX);
+        retired.drain(..surplus);
+    }
+
+    /// Changes how long certificates are valid, and remembers what that means for those that are out there.
+    pub fn set_node_cert_expiry(&mut self, expiry: Duration, now: Timestamp) {
+        let until = self.certificates_end_by(now);
+        if expiry < self.spec.node_cert_expiry {
+            self.security.certificates.longest_until = until;
+        }
+        self.spec.node_cert_expiry = expiry;
+    }
+}
+
+// === impl ExtraToken ===
+
+impl ExtraToken {
+    /// True when its time is over or its uses are used up: it admits nobody any more.
+    pub fn is_over(&self, now: Timestamp) -> bool {
+        self.uses_left == Some(0) || self.expires_at.is_some_and(|end| end <= now)
+    }
+}
+
+// === impl ClusterSecurity ===
+
+impl ClusterSecurity {
+    /// Forgets the tokens that admit nobody any more. For whoever changes the cluster object anyway.
+    pub fn forget_old_tokens(&mut self, now: Timestamp) {
+        self.tokens.retain(|_, token| !token.is_over(now));
+    }
 }
 
 /// What a user can change about a cluster.
@@ -170,5 +262,64 @@ impl fmt::Debug for UnlockKey {
 impl fmt::Debug for GossipKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("GossipKey").field("id", &self.id).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DAY: Duration = Duration::from_secs(24 * 3600);
+
+    fn root(name: &str) -> RootCa {
+        RootCa { cert_pem: format!("{name}\n"), key_pem: String::new() }
+    }
+
+    fn cluster() -> Cluster {
+        Cluster {
+            id: "c".repeat(25).parse().unwrap(),
+            meta: Meta::default(),
+            spec: ClusterSpec::default(),
+            root_ca: root("old"),
+            join_tokens: JoinTokens { worker: String::new(), manager: String::new() },
+            gossip_keys: Vec::new(),
+            default_addr_pool: Vec::new(),
+            subnet_size: 24,
+            data_path_port: 4789,
+            removed_nodes: BTreeMap::new(),
+            security: ClusterSecurity::default(),
+        }
+    }
+
+    #[test]
+    fn during_a_change_of_the_root_both_are_trusted_and_the_new_one_signs() {
+        let mut cluster = cluster();
+        assert_eq!((cluster.trusted_roots_pem().as_str(), cluster.signing_root()), ("old\n", &root("old")));
+        let rotation = RootRotation { new: root("new"), cross_signed_pem: String::new(), started_at: Timestamp(1) };
+        cluster.security.root_rotation = Some(rotation);
+        assert_eq!((cluster.trusted_roots_pem().as_str(), cluster.signing_root()), ("old\nnew\n", &root("new")));
+    }
+
+    #[test]
+    fn certificates_of_a_longer_validity_are_remembered_until_they_have_ended() {
+        let mut cluster = cluster();
+        let day = |n: u32| Timestamp(0).plus(DAY * n);
+        assert_eq!(cluster.certificates_end_by(day(10)), day(100));
+        cluster.set_node_cert_expiry(DAY, day(10));
+        assert_eq!(cluster.certificates_end_by(day(11)), day(100), "issued on day 10 for 90 days");
+        cluster.set_node_cert_expiry(2 * DAY, day(20));
+        cluster.set_node_cert_expiry(DAY, day(30));
+        assert_eq!(cluster.certificates_end_by(day(40)), day(100));
+        assert_eq!(cluster.certificates_end_by(day(100)), day(101), "and no longer");
+    }
+
+    #[test]
+    fn the_last_raft_ids_are_remembered_once_each() {
+        let (mut cluster, node) = (cluster(), "n".repeat(25).parse::<NodeId>().unwrap());
+        let max = crate::limits::RETIRED_RAFT_IDS_MAX as u64;
+        (0..max + 3).for_each(|id| cluster.retire_raft_id(id, &node));
+        cluster.retire_raft_id(5, &node);
+        let retired = &cluster.security.certificates.retired_raft_ids;
+        assert_eq!((retired.len() as u64, retired[0].0, retired[retired.len() - 1].0), (max, 3, 5));
     }
 }

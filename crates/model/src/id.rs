@@ -68,6 +68,10 @@ ids! {
     ServiceId;
     /// Names a task. Never used twice.
     TaskId;
+    /// Names a secret.
+    SecretId;
+    /// Names a config.
+    ConfigId;
 }
 
 #[cfg(test)]

@@ -9,22 +9,35 @@
 #![forbid(unsafe_code)]
 
 pub mod limits;
+pub mod persisted;
 
 mod cluster;
+mod grant;
 mod id;
 mod meta;
 mod node;
+mod secret;
 mod service;
 mod task;
+mod template;
 
 pub use cluster::{
-    Cluster, ClusterSecurity, ClusterSpec, ExtraToken, GossipKey, JoinTokens, RootCa, RootRotation, UnlockKey,
+    CertificateRecord, Cluster, ClusterSecurity, ClusterSpec, ExtraToken, GossipKey, JoinTokens, RootCa, RootRotation,
+    UnlockKey,
 };
-pub use id::{ClusterId, InvalidId, NodeId, ServiceId, TaskId};
+pub use grant::{
+    ConfigReference, ConfigTarget, FileMode, FileTarget, Given, GrantedFile, InvalidFileMode, InvalidTarget,
+    SECRETS_DIR, SecretReference, TargetConflict, TargetPath,
+};
+pub use id::{ClusterId, ConfigId, InvalidId, NodeId, SecretId, ServiceId, TaskId};
 pub use meta::{Meta, Timestamp};
 pub use node::{
     Availability, EngineDescription, ManagerStatus, Node, NodeDescription, NodeSpec, NodeState, NodeStatus, NodeTls,
     Platform, Resources, Role,
+};
+pub use secret::{
+    Config, ConfigName, ConfigSpec, Data, Dependency, InvalidData, InvalidDependencyName, InvalidSignal,
+    InvalidUpdateBy, Payload, PayloadId, Secret, SecretName, SecretSpec, Signal, Templating, UpdateBy,
 };
 pub use service::{
     ContainerSpec, DnsConfig, EndpointMode, EndpointSpec, FailureAction, Healthcheck, InvalidServiceName, Limits,
@@ -33,3 +46,4 @@ pub use service::{
     UpdateConfig, UpdateOrder, UpdateState, UpdateStatus,
 };
 pub use task::{ContainerStatus, Owner, PortStatus, Task, TaskState, TaskStatus};
+pub use template::{InvalidTemplate, Template, TemplateValue};

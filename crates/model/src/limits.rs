@@ -10,6 +10,21 @@ pub const TRANSACTION_CHANGES_MAX: usize = 4000;
 pub const RPC_MESSAGE_BYTES_MAX: usize = 4 << 20;
 /// One HTTP request body that we parse ourselves.
 pub const API_BODY_BYTES_MAX: usize = 4 << 20;
+/// Values (elements of arrays, members of objects) in one HTTP request body that we parse ourselves. A million of nothing fits
+/// the bytes, and costs a hundred times as much once it is parsed.
+pub const API_BODY_VALUES_MAX: usize = 100_000;
+/// Join tokens that users made, at once. They live in the cluster object, which every manager holds and every change of it
+/// writes.
+pub const JOIN_TOKENS_MAX: usize = 256;
+/// Labels that one join token gives to its nodes.
+pub const JOIN_TOKEN_LABELS_MAX: usize = 32;
+/// Bytes of those labels, keys and values together: with [`JOIN_TOKENS_MAX`] half a MiB, which leaves a transaction room.
+pub const JOIN_TOKEN_LABEL_BYTES_MAX: usize = 2048;
+/// Nodes in a swarm, those that are down included: who holds a token must not fill the managers' memory.
+pub const NODES_MAX: usize = 10_000;
+/// Removed nodes that are remembered until their certificates have expired; beyond it those that expire first are forgotten.
+/// What is forgotten is still no member: its certificate is older than a state without it.
+pub const REMOVED_NODES_MAX: usize = 1_000;
 /// Characters in a service name (it is a DNS label).
 pub const SERVICE_NAME_CHARS_MAX: usize = 63;
 /// Replicas of one service. A typo should not fill the log: beyond it is refused.
@@ -34,7 +49,26 @@ pub const OLD_TASK_TIMEOUT: Duration = Duration::from_secs(60);
 pub const NODE_FAILURES_MAX: usize = 5;
 /// For how long those failures count.
 pub const NODE_FAILURE_WINDOW: Duration = Duration::from_secs(300);
+/// Raft ids of former members that are remembered. They are 64 random bits, so that nobody honest draws one twice; this keeps
+/// out who would, for as long as anybody may remember.
+pub const RETIRED_RAFT_IDS_MAX: usize = 512;
 /// How long a node is down before its tasks are given up as orphaned (SwarmKit `defaultNodeDownPeriod`).
 pub const NODE_ORPHAN_PERIOD: Duration = Duration::from_secs(24 * 3600);
 
+/// Bytes of a secret's data, this many excluded (SwarmKit `MaxSecretSize`).
+pub const SECRET_BYTES_END: usize = 500 * 1024;
+/// Bytes of a config's data, this many excluded (SwarmKit `MaxConfigSize`).
+pub const CONFIG_BYTES_END: usize = 1000 * 1024;
+/// Characters in a secret's or config's name (SwarmKit controlapi/common.go).
+pub const DEPENDENCY_NAME_CHARS_MAX: usize = 64;
+/// Secrets and configs of one service: each is a file and perhaps a mount on the node. Docker has no limit.
+pub const DEPENDENCIES_PER_SERVICE_MAX: usize = 256;
+/// Versions of one secret's or config's data that are kept, because tasks have them; an update beyond waits for those to go.
+pub const DATA_VERSIONS_MAX: usize = 16;
+/// Bytes of the target of a secret or config.
+pub const TARGET_PATH_BYTES_MAX: usize = 1024;
+/// Bytes of one component of a path (Linux `NAME_MAX`).
+pub const FILE_NAME_BYTES_MAX: usize = 255;
+
+const _: () = assert!(CONFIG_BYTES_END + (64 << 10) < TRANSACTION_BYTES_MAX && SECRET_BYTES_END < CONFIG_BYTES_END);
 const _: () = assert!(TRANSACTION_BYTES_MAX < RPC_MESSAGE_BYTES_MAX);

@@ -177,6 +177,10 @@ pub struct ContainerSpec {
     pub ulimits: Vec<Ulimit>,
     /// What the registry asks for before it gives the image.
     pub registry_auth: Option<RegistryAuth>,
+    /// Secrets that it is given. [`ContainerSpec::check_targets`] holds.
+    pub secrets: Vec<crate::SecretReference>,
+    /// Configs that it is given. [`ContainerSpec::check_targets`] holds.
+    pub configs: Vec<crate::ConfigReference>,
 }
 
 /// Docker's `X-Registry-Auth` value: credentials, as the client encoded them. Never shown.
@@ -549,6 +553,16 @@ impl Service {
 // === impl TaskSpec ===
 
 impl TaskSpec {
+    /// True when the two are equal but for the versions of the data of secrets and configs.
+    pub fn is_same_but_data(&self, other: &TaskSpec) -> bool {
+        if !self.container.is_same_but_data(&other.container) {
+            return false;
+        }
+        let mut with_same_data = other.clone();
+        with_same_data.container.take_data(&self.container);
+        *self == with_same_data
+    }
+
     /// What the scheduler must set aside for a task.
     pub fn reservations(&self) -> crate::Resources {
         self.resources.as_ref().and_then(|r| r.reservations).unwrap_or_default()
@@ -563,6 +577,14 @@ impl TaskSpec {
 // === impl ServiceSpec ===
 
 impl ServiceSpec {
+    /// Takes over which versions of the data of secrets and configs the service has, when the tasks are to be what they were:
+    /// scaling is no reason to replace any. To be called on a spec that came from outside, which says nothing of versions.
+    pub fn keep_data_versions(&mut self, old: &ServiceSpec) {
+        if self.task.container.payloads().next().is_none() && self.task.is_same_but_data(&old.task) {
+            self.task = old.task.clone();
+        }
+    }
+
     /// How many tasks are wanted.
     pub fn replicas(&self) -> u64 {
         let Mode::Replicated { replicas } = self.mode;

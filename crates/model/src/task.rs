@@ -18,7 +18,7 @@ pub struct Task {
     pub service_name: ServiceName,
     /// Which of the service's replicas it is, from 1. Never changes.
     pub slot: u64,
-    /// What it runs. Never changes.
+    /// What it runs. Never changes, but for the data of secrets and configs that is updated in place.
     pub spec: Arc<TaskSpec>,
     /// The service's `spec_version` it was made from. Never changes.
     pub spec_version: u64,

@@ -1,6 +1,9 @@
 //! Objects of every kind, and their ids.
 
-use model::{Cluster, ClusterId, Meta, Node, NodeId, Service, ServiceId, Task, TaskId};
+use model::{
+    Cluster, ClusterId, Config, ConfigId, Dependency, Meta, Node, NodeId, Payload, PayloadId, Secret, SecretId,
+    Service, ServiceId, Task, TaskId,
+};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::sync::Arc;
@@ -16,6 +19,12 @@ pub enum Kind {
     Service,
     /// [`Task`].
     Task,
+    /// [`Secret`].
+    Secret,
+    /// [`Config`].
+    Config,
+    /// [`Payload`].
+    Payload,
 }
 
 /// Names one object.
@@ -29,6 +38,12 @@ pub enum ObjectId {
     Service(ServiceId),
     /// A task.
     Task(TaskId),
+    /// A secret.
+    Secret(SecretId),
+    /// A config.
+    Config(ConfigId),
+    /// One version of the data of a secret or config.
+    Payload(PayloadId),
 }
 
 /// An object of any kind. Shared, because snapshots, indexes and readers all hold the same one.
@@ -42,6 +57,12 @@ pub enum Object {
     Service(Arc<Service>),
     /// A task.
     Task(Arc<Task>),
+    /// A secret.
+    Secret(Arc<Secret>),
+    /// A config.
+    Config(Arc<Config>),
+    /// One version of the data of a secret or config.
+    Payload(Arc<Payload>),
 }
 
 // === impl Kind ===
@@ -53,6 +74,9 @@ impl fmt::Display for Kind {
             Kind::Node => "node",
             Kind::Service => "service",
             Kind::Task => "task",
+            Kind::Secret => "secret",
+            Kind::Config => "config",
+            Kind::Payload => "data",
         })
     }
 }
@@ -67,23 +91,32 @@ impl ObjectId {
             ObjectId::Node(_) => Kind::Node,
             ObjectId::Service(_) => Kind::Service,
             ObjectId::Task(_) => Kind::Task,
+            ObjectId::Secret(_) => Kind::Secret,
+            ObjectId::Config(_) => Kind::Config,
+            ObjectId::Payload(_) => Kind::Payload,
         }
     }
 
-    /// The id's characters.
+    /// The id's characters; for data those of the secret or config.
     pub fn as_str(&self) -> &str {
         match self {
             ObjectId::Cluster(id) => id.as_str(),
             ObjectId::Node(id) => id.as_str(),
             ObjectId::Service(id) => id.as_str(),
             ObjectId::Task(id) => id.as_str(),
+            ObjectId::Secret(id) => id.as_str(),
+            ObjectId::Config(id) => id.as_str(),
+            ObjectId::Payload(id) => id.of.as_str(),
         }
     }
 }
 
 impl fmt::Display for ObjectId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}", self.kind(), self.as_str())
+        match self {
+            ObjectId::Payload(id) => write!(f, "{} of {id}", self.kind()),
+            _ => write!(f, "{} {}", self.kind(), self.as_str()),
+        }
     }
 }
 
@@ -97,6 +130,9 @@ impl Object {
             Object::Node(o) => ObjectId::Node(o.id.clone()),
             Object::Service(o) => ObjectId::Service(o.id.clone()),
             Object::Task(o) => ObjectId::Task(o.id.clone()),
+            Object::Secret(o) => ObjectId::Secret(o.id.clone()),
+            Object::Config(o) => ObjectId::Config(o.id.clone()),
+            Object::Payload(o) => ObjectId::Payload(o.id.clone()),
         }
     }
 
@@ -107,6 +143,9 @@ impl Object {
             Object::Node(o) => &o.meta,
             Object::Service(o) => &o.meta,
             Object::Task(o) => &o.meta,
+            Object::Secret(o) => &o.meta,
+            Object::Config(o) => &o.meta,
+            Object::Payload(o) => &o.meta,
         }
     }
 
@@ -129,6 +168,18 @@ impl Object {
                 Arc::make_mut(&mut o).meta = meta;
                 Object::Task(o)
             }
+            Object::Secret(mut o) => {
+                Arc::make_mut(&mut o).meta = meta;
+                Object::Secret(o)
+            }
+            Object::Config(mut o) => {
+                Arc::make_mut(&mut o).meta = meta;
+                Object::Config(o)
+            }
+            Object::Payload(mut o) => {
+                Arc::make_mut(&mut o).meta = meta;
+                Object::Payload(o)
+            }
         }
     }
 }
@@ -143,7 +194,7 @@ macro_rules! from {
         }
     )*};
 }
-from!(Cluster, Node, Service, Task);
+from!(Cluster, Node, Service, Task, Secret, Config, Payload);
 
 macro_rules! from_id {
     ($($ty:ident => $kind:ident),*) => {$(
@@ -155,4 +206,16 @@ macro_rules! from_id {
         }
     )*};
 }
-from_id!(ClusterId => Cluster, NodeId => Node, ServiceId => Service, TaskId => Task);
+from_id!(
+    ClusterId => Cluster, NodeId => Node, ServiceId => Service, TaskId => Task,
+    SecretId => Secret, ConfigId => Config, PayloadId => Payload
+);
+
+impl From<&Dependency> for ObjectId {
+    fn from(of: &Dependency) -> ObjectId {
+        match of {
+            Dependency::Secret(id) => ObjectId::Secret(id.clone()),
+            Dependency::Config(id) => ObjectId::Config(id.clone()),
+        }
+    }
+}

@@ -1,7 +1,10 @@
 //! Immutable views of the whole state, with the indexes that readers need. Cloning one is a few pointer copies.
 
 use crate::{Kind, Object, ObjectId};
-use model::{Cluster, Node, NodeId, Service, ServiceId, ServiceName, Task, TaskId};
+use model::{
+    Cluster, Config, ConfigId, ConfigName, Dependency, Node, NodeId, Payload, PayloadId, Secret, SecretId, SecretName,
+    Service, ServiceId, ServiceName, Task, TaskId,
+};
 use rpds::RedBlackTreeMapSync as Map;
 use std::sync::Arc;
 
@@ -19,6 +22,15 @@ pub struct Snapshot {
     tasks_of_service: Map<ServiceId, Map<(u64, TaskId), Arc<Task>>>,
     tasks_on_node: Map<NodeId, Map<TaskId, Arc<Task>>>,
     unplaced: Map<TaskId, Arc<Task>>,
+    secrets: Map<SecretId, Arc<Secret>>,
+    secret_names: Map<SecretName, Map<SecretId, ()>>,
+    configs: Map<ConfigId, Arc<Config>>,
+    config_names: Map<ConfigName, Map<ConfigId, ()>>,
+    payloads: Map<PayloadId, Arc<Payload>>,
+    /// The tasks that run, or may come to run, with a version of some data.
+    given: Map<PayloadId, Map<TaskId, ()>>,
+    /// The services whose spec names a secret or config.
+    services_naming: Map<ObjectId, Map<ServiceId, ()>>,
 }
 
 // === impl Snapshot ===
@@ -89,6 +101,63 @@ impl Snapshot {
         self.unplaced.values()
     }
 
+    /// One secret.
+    pub fn secret(&self, id: &SecretId) -> Option<&Arc<Secret>> {
+        self.secrets.get(id)
+    }
+
+    /// One secret by its name; the one with the lowest id, should there be several.
+    pub fn secret_named(&self, name: &SecretName) -> Option<&Arc<Secret>> {
+        self.secret_names.get(name).and_then(|ids| self.secrets.get(ids.keys().next()?))
+    }
+
+    /// All secrets, by id.
+    pub fn secrets(&self) -> impl ExactSizeIterator<Item = &Arc<Secret>> {
+        self.secrets.values()
+    }
+
+    /// One config.
+    pub fn config(&self, id: &ConfigId) -> Option<&Arc<Config>> {
+        self.configs.get(id)
+    }
+
+    /// One config by its name; the one with the lowest id, should there be several.
+    pub fn config_named(&self, name: &ConfigName) -> Option<&Arc<Config>> {
+        self.config_names.get(name).and_then(|ids| self.configs.get(ids.keys().next()?))
+    }
+
+    /// All configs, by id.
+    pub fn configs(&self) -> impl ExactSizeIterator<Item = &Arc<Config>> {
+        self.configs.values()
+    }
+
+    /// One version of the data of a secret or config.
+    pub fn payload(&self, id: &PayloadId) -> Option<&Arc<Payload>> {
+        self.payloads.get(id)
+    }
+
+    /// The versions of the data of a secret or config that are kept, oldest first.
+    pub fn payloads_of(&self, of: &Dependency) -> impl DoubleEndedIterator<Item = &Arc<Payload>> {
+        let at = |version| PayloadId { of: of.clone(), version };
+        self.payloads.range(at(0)..=at(u64::MAX)).map(|(_, p)| p)
+    }
+
+    /// All versions of all data, by id.
+    pub fn payloads(&self) -> impl ExactSizeIterator<Item = &Arc<Payload>> {
+        self.payloads.values()
+    }
+
+    /// The services whose spec names the secret or config, by id.
+    pub fn services_naming(&self, id: &ObjectId) -> impl Iterator<Item = &Arc<Service>> {
+        let ids = self.services_naming.get(id).into_iter().flat_map(|ids| ids.keys());
+        ids.filter_map(|id| self.services.get(id))
+    }
+
+    /// True when a task that runs, or may come to run, was made with this version of the data.
+    pub fn is_given(&self, id: &PayloadId) -> bool {
+        self.given.contains_key(id)
+    }
+
     /// Any object.
     pub fn get(&self, id: &ObjectId) -> Option<Object> {
         match id {
@@ -96,6 +165,9 @@ impl Snapshot {
             ObjectId::Node(id) => self.nodes.get(id).cloned().map(Object::Node),
             ObjectId::Service(id) => self.services.get(id).cloned().map(Object::Service),
             ObjectId::Task(id) => self.tasks.get(id).cloned().map(Object::Task),
+            ObjectId::Secret(id) => self.secrets.get(id).cloned().map(Object::Secret),
+            ObjectId::Config(id) => self.configs.get(id).cloned().map(Object::Config),
+            ObjectId::Payload(id) => self.payloads.get(id).cloned().map(Object::Payload),
         }
     }
 
@@ -104,13 +176,19 @@ impl Snapshot {
         let cluster = self.cluster.iter().cloned().map(Object::Cluster);
         let nodes = self.nodes.values().cloned().map(Object::Node);
         let services = self.services.values().cloned().map(Object::Service);
-        cluster.chain(nodes).chain(services).chain(self.tasks.values().cloned().map(Object::Task))
+        let tasks = self.tasks.values().cloned().map(Object::Task);
+        let secrets = self.secrets.values().cloned().map(Object::Secret);
+        let configs = self.configs.values().cloned().map(Object::Config);
+        let payloads = self.payloads.values().cloned().map(Object::Payload);
+        cluster.chain(nodes).chain(services).chain(tasks).chain(secrets).chain(configs).chain(payloads)
     }
 
     pub(crate) fn name_taken(&self, kind: Kind, name: &str) -> bool {
         match kind {
             Kind::Service => name.parse().is_ok_and(|n: ServiceName| self.service_names.contains_key(&n)),
-            Kind::Cluster | Kind::Node | Kind::Task => false,
+            Kind::Secret => name.parse().is_ok_and(|n: SecretName| self.secret_names.contains_key(&n)),
+            Kind::Config => name.parse().is_ok_and(|n: ConfigName| self.config_names.contains_key(&n)),
+            Kind::Cluster | Kind::Node | Kind::Task | Kind::Payload => false,
         }
     }
 
@@ -136,11 +214,21 @@ impl Snapshot {
             Object::Cluster(o) => self.cluster = Some(o),
             Object::Node(o) => self.nodes.insert_mut(o.id.clone(), o),
             Object::Service(o) => {
-                let ids = self.service_names.get(&o.spec.name).cloned().unwrap_or_default();
-                self.service_names.insert_mut(o.spec.name.clone(), ids.insert(o.id.clone(), ()));
+                add(&mut self.service_names, &o.spec.name, &o.id);
+                let named = o.spec.task.container.dependencies();
+                named.for_each(|d| add(&mut self.services_naming, &(&d).into(), &o.id));
                 self.services.insert_mut(o.id.clone(), o);
             }
             Object::Task(o) => self.put_task(o),
+            Object::Secret(o) => {
+                add(&mut self.secret_names, &o.spec.name, &o.id);
+                self.secrets.insert_mut(o.id.clone(), o);
+            }
+            Object::Config(o) => {
+                add(&mut self.config_names, &o.spec.name, &o.id);
+                self.configs.insert_mut(o.id.clone(), o);
+            }
+            Object::Payload(o) => self.payloads.insert_mut(o.id.clone(), o),
         }
     }
 
@@ -155,6 +243,9 @@ impl Snapshot {
         } else if task.is_active() {
             self.unplaced.insert_mut(task.id.clone(), task.clone());
         }
+        if task.is_active() {
+            task.spec.container.payloads().for_each(|p| add(&mut self.given, &p, &task.id));
+        }
         self.tasks.insert_mut(task.id.clone(), task);
     }
 
@@ -166,15 +257,20 @@ impl Snapshot {
             Object::Node(o) => drop(self.nodes.remove_mut(&o.id)),
             Object::Service(o) => {
                 self.services.remove_mut(&o.id);
-                if let Some(ids) = self.service_names.get(&o.spec.name).map(|ids| ids.remove(&o.id)) {
-                    if ids.is_empty() {
-                        self.service_names.remove_mut(&o.spec.name);
-                    } else {
-                        self.service_names.insert_mut(o.spec.name.clone(), ids);
-                    }
-                }
+                subtract(&mut self.service_names, &o.spec.name, &o.id);
+                let named = o.spec.task.container.dependencies();
+                named.for_each(|d| subtract(&mut self.services_naming, &(&d).into(), &o.id));
             }
             Object::Task(o) => self.take_task(o),
+            Object::Secret(o) => {
+                self.secrets.remove_mut(&o.id);
+                subtract(&mut self.secret_names, &o.spec.name, &o.id);
+            }
+            Object::Config(o) => {
+                self.configs.remove_mut(&o.id);
+                subtract(&mut self.config_names, &o.spec.name, &o.id);
+            }
+            Object::Payload(o) => drop(self.payloads.remove_mut(&o.id)),
         }
         Some(old)
     }
@@ -182,6 +278,9 @@ impl Snapshot {
     fn take_task(&mut self, task: &Task) {
         self.tasks.remove_mut(&task.id);
         self.unplaced.remove_mut(&task.id);
+        if task.is_active() {
+            task.spec.container.payloads().for_each(|p| subtract(&mut self.given, &p, &task.id));
+        }
         if let Some(of_service) = self.tasks_of_service.get(&task.service_id) {
             let rest = of_service.remove(&(task.slot, task.id.clone()));
             if rest.is_empty() {
@@ -198,5 +297,21 @@ impl Snapshot {
                 self.tasks_on_node.insert_mut(node.clone(), rest);
             }
         }
+    }
+}
+
+/// Notes in an index that `id` is found under `key`.
+fn add<K: Ord + Clone, I: Ord + Clone>(index: &mut Map<K, Map<I, ()>>, key: &K, id: &I) {
+    let ids = index.get(key).cloned().unwrap_or_default();
+    index.insert_mut(key.clone(), ids.insert(id.clone(), ()));
+}
+
+/// The reverse; a key under which nothing is found any more goes.
+fn subtract<K: Ord + Clone, I: Ord + Clone>(index: &mut Map<K, Map<I, ()>>, key: &K, id: &I) {
+    let Some(ids) = index.get(key).map(|ids| ids.remove(id)) else { return };
+    if ids.is_empty() {
+        index.remove_mut(key);
+    } else {
+        index.insert_mut(key.clone(), ids);
     }
 }

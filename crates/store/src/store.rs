@@ -103,11 +103,11 @@ impl Store {
     pub fn restore(&self, bytes: &[u8]) -> Result<(), RestoreError> {
         let broken = |source| DecodeError { what: "snapshot", bytes: bytes.len(), source };
         // The format first: what another release wrote may not decode at all, and should be called by its name.
-        let header: Header = rmp_serde::from_slice(bytes).map_err(broken)?;
+        let header: Header = model::persisted::decode(bytes).map_err(broken)?;
         if header.format != FORMAT {
             return Err(RestoreError::Format { found: header.format });
         }
-        let persisted: Persisted = rmp_serde::from_slice(bytes).map_err(broken)?;
+        let persisted: Persisted = model::persisted::decode(bytes).map_err(broken)?;
         let mut next = Snapshot::default();
         next.set_index(persisted.index);
         for object in persisted.objects {
@@ -133,6 +133,10 @@ fn holds(state: &Snapshot, check: &Check) -> Result<(), Conflict> {
         Check::NameFree { kind, name } if state.name_taken(*kind, name) => {
             Err(Conflict::NameTaken { kind: *kind, name: name.clone() })
         }
+        Check::Unreferenced { id } => match state.services_naming(id).next() {
+            Some(by) => Err(Conflict::Referenced { id: id.clone(), by: by.id.clone() }),
+            None => Ok(()),
+        },
         Check::Exists { .. } | Check::Absent { .. } | Check::NameFree { .. } => Ok(()),
     }
 }

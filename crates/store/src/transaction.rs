@@ -2,7 +2,7 @@
 
 use crate::{Kind, Object, ObjectId};
 use bytes::Bytes;
-use model::{Timestamp, limits};
+use model::{ServiceId, Timestamp, limits};
 use serde::{Deserialize, Serialize};
 
 /// Checks and changes that are applied together or not at all.
@@ -43,6 +43,13 @@ pub enum Check {
         /// The name.
         name: String,
     },
+    /// No service names the object in its spec (objects that services do not name: always holds). With it goes who uses
+    /// something: whoever puts a service checks that what it names exists, whoever removes the thing checks this, and of two
+    /// that race the second in the log fails.
+    Unreferenced {
+        /// Which.
+        id: ObjectId,
+    },
 }
 
 /// A change of one object.
@@ -80,6 +87,14 @@ pub enum Conflict {
         kind: Kind,
         /// The name.
         name: String,
+    },
+    /// A service names the object.
+    #[error("{id} is in use by service {by}")]
+    Referenced {
+        /// Which.
+        id: ObjectId,
+        /// The service, or the first of several.
+        by: ServiceId,
     },
 }
 
@@ -164,6 +179,10 @@ impl Transaction {
 
     /// Reads [`Transaction::encode`]'s form.
     pub fn decode(bytes: &[u8]) -> Result<Transaction, DecodeError> {
-        rmp_serde::from_slice(bytes).map_err(|source| DecodeError { what: "transaction", bytes: bytes.len(), source })
+        model::persisted::decode(bytes).map_err(|source| DecodeError {
+            what: "transaction",
+            bytes: bytes.len(),
+            source,
+        })
     }
 }

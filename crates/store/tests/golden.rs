@@ -25,20 +25,38 @@ fn files(prefix: &str) -> Vec<(String, Vec<u8>)> {
     files
 }
 
-fn snapshot() -> Vec<u8> {
+/// What was recorded under a number.
+struct Sample {
+    number: u32,
+    transaction: Transaction,
+    objects: Vec<Object>,
+}
+
+fn samples() -> [Sample; 2] {
+    [
+        Sample { number: 1, transaction: sample::transaction(), objects: sample::objects() },
+        Sample { number: 2, transaction: sample::transaction_2(), objects: sample::granted() },
+    ]
+}
+
+fn snapshot_of(objects: Vec<Object>) -> Vec<u8> {
     let mut transaction = Transaction::new(model::Timestamp(99));
-    sample::objects().into_iter().for_each(|o| _ = transaction.create(o));
+    objects.into_iter().for_each(|o| _ = transaction.create(o));
     let store = Store::new();
     store.apply(5, &transaction).expect("the store is empty");
     Store::encode(&store.snapshot())
 }
 
+fn snapshot() -> Vec<u8> {
+    snapshot_of(sample::objects())
+}
+
 #[test]
 fn record() {
     let Ok(number) = std::env::var("SWARMLITE_RECORD_GOLDEN") else { return };
-    for (name, bytes) in
-        [("transaction", sample::transaction().encode().expect("it fits").to_vec()), ("snapshot", snapshot())]
-    {
+    let sample = samples().into_iter().find(|s| s.number.to_string() == number).expect("a sample has this number");
+    let transaction = sample.transaction.encode().expect("it fits").to_vec();
+    for (name, bytes) in [("transaction", transaction), ("snapshot", snapshot_of(sample.objects))] {
         let path = dir().join(format!("{name}-{number}.msgpack"));
         assert!(!path.exists(), "{} is never changed", path.display());
         std::fs::write(path, bytes).expect("the golden file is written");
@@ -47,26 +65,32 @@ fn record() {
 
 #[test]
 fn old_transactions_still_decode() {
-    let now = sample::transaction();
-    for (name, bytes) in files("transaction-") {
-        let decoded = Transaction::decode(&bytes).unwrap_or_else(|e| panic!("{name}: {e}"));
-        assert_eq!(decoded, now, "{name}");
+    for Sample { number, transaction: now, .. } in samples() {
+        for (name, bytes) in files(&format!("transaction-{number}.")) {
+            let decoded = Transaction::decode(&bytes).unwrap_or_else(|e| panic!("{name}: {e}"));
+            assert_eq!(decoded, now, "{name}");
+        }
+        assert_eq!(Transaction::decode(&now.encode().expect("it fits")).expect("ours"), now);
     }
-    assert_eq!(Transaction::decode(&now.encode().expect("it fits")).expect("ours"), now);
 }
 
 #[test]
 fn old_snapshots_still_restore() {
-    for (name, bytes) in files("snapshot-") {
-        let store = Store::new();
-        store.restore(&bytes).unwrap_or_else(|e| panic!("{name}: {e}"));
-        let snapshot = store.snapshot();
-        assert_eq!(snapshot.index(), 5, "{name}");
-        for expected in sample::objects() {
-            let found = snapshot.get(&expected.id()).unwrap_or_else(|| panic!("{name} has no {}", expected.id()));
-            assert!(same_but_meta(found, expected), "{name}");
+    for Sample { number, objects, .. } in samples() {
+        for (name, bytes) in files(&format!("snapshot-{number}.")) {
+            let store = Store::new();
+            store.restore(&bytes).unwrap_or_else(|e| panic!("{name}: {e}"));
+            let snapshot = store.snapshot();
+            assert_eq!(snapshot.index(), 5, "{name}");
+            for expected in &objects {
+                let found = snapshot.get(&expected.id()).unwrap_or_else(|| panic!("{name} has no {}", expected.id()));
+                assert!(same_but_meta(found, expected.clone()), "{name}");
+            }
+            let tasks = objects.iter().filter(|o| matches!(o, Object::Task(_))).count();
+            assert_eq!(snapshot.tasks_of_service(&sample::id('s')).count(), tasks, "{name}");
+            let users = snapshot.services_naming(&(&sample::id::<model::SecretId>('k')).into()).count();
+            assert_eq!(users, usize::from(snapshot.service(&sample::id('u')).is_some()), "{name}");
         }
-        assert_eq!(snapshot.tasks_of_service(&sample::id('s')).count(), 1, "{name}");
     }
 }
 
@@ -76,6 +100,9 @@ fn same_but_meta(a: Object, b: Object) -> bool {
         Object::Node(o) => Object::from(model::Node { meta: Default::default(), ..o.as_ref().clone() }),
         Object::Service(o) => Object::from(model::Service { meta: Default::default(), ..o.as_ref().clone() }),
         Object::Task(o) => Object::from(model::Task { meta: Default::default(), ..o.as_ref().clone() }),
+        Object::Secret(o) => Object::from(model::Secret { meta: Default::default(), ..o.as_ref().clone() }),
+        Object::Config(o) => Object::from(model::Config { meta: Default::default(), ..o.as_ref().clone() }),
+        Object::Payload(o) => Object::from(model::Payload { meta: Default::default(), ..o.as_ref().clone() }),
     };
     plain(a) == plain(b)
 }
@@ -100,8 +127,9 @@ fn a_snapshot_that_cannot_be_used_changes_nothing_and_says_why() {
 
 #[test]
 fn secrets_are_in_the_persisted_form_and_not_in_what_is_printed() {
-    let (shown, stored) = (format!("{:?}", sample::objects()), snapshot());
-    for secret in ["KEY", "SWMTKN-1-w", "SWMTKN-1-m", "credentials"] {
+    let shown = format!("{:?} {:?}", sample::objects(), sample::granted());
+    let stored = [snapshot(), snapshot_of(sample::granted())].concat();
+    for secret in ["KEY", "SWMTKN-1-w", "SWMTKN-1-m", "credentials", "DATA of secret", "DATA of config"] {
         assert!(!shown.contains(secret), "{secret}");
         assert!(stored.windows(secret.len()).any(|w| w == secret.as_bytes()), "{secret}");
     }

@@ -24,6 +24,7 @@ fn object() -> impl Strategy<Value = Object> {
             service.spec.name = format!("s{name}").parse().unwrap();
             service.into()
         }),
+        granted(),
         (
             prop::sample::select(vec!['a', 'b', 'd', 'e', 'f', 'g']),
             c.clone(),
@@ -37,6 +38,10 @@ fn object() -> impl Strategy<Value = Object> {
                 task.service_id = sample::id(service);
                 task.node_id = node.map(sample::id);
                 task.slot = slot;
+                // Every second one has data of a secret.
+                if slot == 2 {
+                    task.spec = sample::user().spec.task;
+                }
                 task.desired = if wanted { TaskState::Running } else { TaskState::Shutdown };
                 task.status.state = if wanted { TaskState::Pending } else { TaskState::Failed };
                 task.into()
@@ -44,8 +49,42 @@ fn object() -> impl Strategy<Value = Object> {
     ]
 }
 
+/// Secrets, configs, their data, and a service that uses some of them or none.
+fn granted() -> impl Strategy<Value = Object> {
+    let c = prop::sample::select(vec!['k', 'i', 'j']);
+    prop_oneof![
+        (c.clone(), 0..2_u8, 1..4_u64).prop_map(|(c, name, data_version)| {
+            let mut secret = sample::secret();
+            (secret.id, secret.data_version) = (sample::id(c), data_version);
+            secret.spec.name = format!("d{name}").parse().unwrap();
+            secret.into()
+        }),
+        (c.clone(), 0..2_u8).prop_map(|(c, name)| {
+            let mut config = sample::config();
+            config.id = sample::id(c);
+            config.spec.name = format!("d{name}").parse().unwrap();
+            config.into()
+        }),
+        (c.clone(), 1..4_u64, any::<bool>()).prop_map(|(c, version, secret)| {
+            let of = if secret { Dependency::Secret(sample::id(c)) } else { Dependency::Config(sample::id(c)) };
+            sample::payload(PayloadId { of, version }).into()
+        }),
+        (c, any::<bool>(), any::<bool>()).prop_map(|(c, secrets, configs)| {
+            let mut user = sample::user();
+            let container = &mut std::sync::Arc::make_mut(&mut user.spec.task).container;
+            container.secrets.retain(|_| secrets);
+            container.configs.retain(|_| configs);
+            container.secrets.iter_mut().for_each(|r| r.secret_id = sample::id(c));
+            user.into()
+        }),
+    ]
+}
+
 fn check() -> impl Strategy<Value = Check> {
     prop_oneof![
+        object().prop_map(|o| Check::Unreferenced { id: o.id() }),
+        (0..2_u8).prop_map(|n| Check::NameFree { kind: Kind::Secret, name: format!("d{n}") }),
+        (0..2_u8).prop_map(|n| Check::NameFree { kind: Kind::Config, name: format!("d{n}") }),
         (object(), 0..12_u64).prop_map(|(o, version)| Check::Unchanged { id: o.id(), version }),
         object().prop_map(|o| Check::Exists { id: o.id() }),
         object().prop_map(|o| Check::Absent { id: o.id() }),
@@ -80,10 +119,38 @@ fn assert_indexed(s: &Snapshot) {
     assert_eq!(ids(&mut s.unplaced_tasks()), naive(&|t| t.node_id.is_none() && t.is_active()));
     let with_tasks: BTreeSet<_> = s.services_with_tasks().cloned().collect();
     assert_eq!(with_tasks, s.tasks().map(|t| t.service_id.clone()).collect());
+    assert_granted_indexed(s);
     for service in s.services() {
         let named = s.service_named(&service.spec.name).expect("a service is found by its name");
         let first = s.services().find(|o| o.spec.name == service.spec.name);
         assert_eq!(Some(named), first);
+    }
+}
+
+/// The same for secrets, configs and their data.
+fn assert_granted_indexed(s: &Snapshot) {
+    for c in ['k', 'i', 'j'] {
+        for of in [Dependency::Secret(sample::id(c)), Dependency::Config(sample::id(c))] {
+            let naming: Vec<_> = s.services_naming(&(&of).into()).collect();
+            let naive = s.services().filter(|o| o.spec.task.container.dependencies().any(|d| d == of));
+            assert_eq!(naming, naive.collect::<Vec<_>>());
+            let kept: Vec<_> = s.payloads_of(&of).collect();
+            assert_eq!(kept, s.payloads().filter(|p| p.id.of == of).collect::<Vec<_>>());
+            for version in 1..4 {
+                let id = PayloadId { of: of.clone(), version };
+                let has = |t: &&std::sync::Arc<Task>| t.is_active() && t.spec.container.payloads().any(|p| p == id);
+                assert_eq!(s.is_given(&id), s.tasks().any(|t| has(&t)));
+                assert_eq!(s.payload(&id).is_some(), kept.iter().any(|p| p.id == id));
+            }
+        }
+    }
+    for secret in s.secrets() {
+        let first = s.secrets().find(|o| o.spec.name == secret.spec.name);
+        assert_eq!(s.secret_named(&secret.spec.name), first);
+    }
+    for config in s.configs() {
+        let first = s.configs().find(|o| o.spec.name == config.spec.name);
+        assert_eq!(s.config_named(&config.spec.name), first);
     }
 }
 
@@ -172,7 +239,8 @@ proptest! {
         let store = Store::new();
         prop_assert!(store.restore(&noise).is_err());
         // A damaged transaction, too, is refused or is a transaction.
-        let mut bytes = sample::transaction().encode().unwrap().to_vec();
+        let sample = if noise.len() % 2 == 0 { sample::transaction() } else { sample::transaction_2() };
+        let mut bytes = sample.encode().unwrap().to_vec();
         let at = at % bytes.len();
         bytes[at] ^= 1 + noise.first().copied().unwrap_or(0) % 255;
         let _no_panic = Transaction::decode(&bytes);
@@ -255,4 +323,43 @@ async fn a_reader_that_lags_or_a_state_that_is_replaced_means_resync() {
     assert!(prompt.try_next().is_none());
     drop(store);
     assert!(matches!(prompt.next().await, Event::Closed));
+}
+
+#[test]
+fn the_largest_config_fits_one_transaction() {
+    let data = Data::of_config(vec![0xff; limits::CONFIG_BYTES_END - 1]).unwrap();
+    let mut transaction = Transaction::new(Timestamp(1));
+    transaction.create(sample::config());
+    transaction.create(Payload { data, ..sample::payload(sample::config().payload_id()) });
+    let encoded = transaction.encode().unwrap();
+    assert!(encoded.len() < limits::CONFIG_BYTES_END + 1000, "data is stored as bytes, not as a list of numbers");
+    assert_eq!(Transaction::decode(&encoded).unwrap(), transaction);
+}
+
+/// Two clients at once: one removes a secret that nobody uses, the other makes a service that uses it. Whoever is second fails.
+#[test]
+fn what_comes_to_be_used_cannot_be_removed_and_what_is_removed_cannot_come_to_be_used() {
+    let secret: ObjectId = (&sample::secret().id).into();
+    let base = || {
+        let store = Store::new();
+        let mut tx = Transaction::new(Timestamp(1));
+        tx.create(sample::secret()).create(sample::config());
+        store.apply(1, &tx).unwrap();
+        store
+    };
+    let mut remove = Transaction::new(Timestamp(2));
+    remove.check(Check::Unreferenced { id: secret.clone() }).remove(secret.clone(), 1);
+    let mut make = Transaction::new(Timestamp(2));
+    make.check(Check::Exists { id: secret.clone() }).create(sample::user());
+
+    let store = base();
+    store.apply(2, &make).unwrap();
+    let conflict = store.apply(3, &remove).unwrap_err();
+    assert_eq!(conflict, Conflict::Referenced { id: secret.clone(), by: sample::id('u') });
+    assert!(store.snapshot().get(&secret).is_some());
+
+    let store = base();
+    store.apply(2, &remove).unwrap();
+    assert_eq!(store.apply(3, &make).unwrap_err(), Conflict::Missing(secret));
+    assert!(store.snapshot().services().next().is_none());
 }

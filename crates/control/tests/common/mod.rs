@@ -161,8 +161,18 @@ impl World {
 
     pub fn remove_node(&mut self, id: &NodeId) {
         self.off.insert(id.clone());
-        let version = self.snapshot().node(id).unwrap().meta.version;
-        self.must(|t| _ = t.remove(id, version));
+        let snapshot = self.snapshot();
+        let version = snapshot.node(id).unwrap().meta.version;
+        let forever = Timestamp(u64::MAX);
+        let cluster = snapshot.cluster().map(|c| {
+            let mut cluster = c.as_ref().clone();
+            cluster.removed_nodes.insert(id.clone(), forever);
+            cluster
+        });
+        self.must(|t| {
+            t.remove(id, version);
+            cluster.into_iter().for_each(|c| _ = t.update(c));
+        });
     }
 
     // --- services ---
@@ -283,10 +293,11 @@ impl World {
         for _ in 0..10_000 {
             let now = self.now;
             let rung: Vec<_> = self.timers.iter().filter(|(_, at)| **at <= now).map(|(s, _)| s.clone()).collect();
-            let mut services = expand(&self.snapshot(), &std::mem::take(&mut self.touched));
+            let touched = std::mem::take(&mut self.touched);
+            let mut services = expand(&self.snapshot(), &touched);
             rung.iter().for_each(|s| _ = self.timers.remove(s));
             services.extend(rung);
-            if services.is_empty() {
+            if services.is_empty() && touched.is_empty() {
                 return;
             }
             let batch = reconcile_services(&self.snapshot(), services.clone(), self.now, self.budget);
@@ -360,6 +371,8 @@ impl World {
         }
         let history = invariants::check_history(&self.snapshot());
         assert!(history.is_empty(), "{history:#?}");
+        let kept = invariants::check_pruned(&self.snapshot());
+        assert!(kept.is_empty(), "{kept:#?}");
         let left = self.plan();
         assert!(left.is_empty(), "a new leader would still do something: {left:#?}");
     }

@@ -102,6 +102,8 @@ fn task_spec() -> TaskSpec {
             cap_drop: vec!["ALL".into()],
             ulimits: vec![Ulimit { name: "nofile".into(), soft: 1, hard: 2 }],
             registry_auth: Some(RegistryAuth("credentials".into())),
+            secrets: Vec::new(),
+            configs: Vec::new(),
         },
         resources: Some(ResourceRequirements {
             limits: Some(Limits { nano_cpus: 1, memory_bytes: 2, pids: 3 }),
@@ -215,5 +217,74 @@ pub(crate) fn transaction() -> Transaction {
     transaction.remove(id::<TaskId>('t'), 10);
     transaction.check(Check::Exists { id: (&id::<ServiceId>('s')).into() });
     transaction.check(Check::NameFree { kind: Kind::Service, name: "web".into() });
+    transaction
+}
+
+// === Since 2: secrets and configs ===
+
+fn target(path: &str) -> FileTarget {
+    FileTarget { path: path.parse().expect("a target"), uid: 33, gid: 34, mode: 0o440.try_into().expect("a mode") }
+}
+
+pub(crate) fn secret() -> Secret {
+    let spec = SecretSpec {
+        name: "key".parse().expect("a name"),
+        labels: map("secret"),
+        templating: Some(Templating::Golang),
+    };
+    Secret { id: id('k'), meta: Meta::default(), spec, data_version: 2 }
+}
+
+pub(crate) fn config() -> Config {
+    let spec = ConfigSpec { name: "conf.ini".parse().expect("a name"), labels: map("config"), templating: None };
+    Config { id: id('i'), meta: Meta::default(), spec, data_version: 1 }
+}
+
+pub(crate) fn payload(of: PayloadId) -> Payload {
+    let text = format!("DATA of {of}\0");
+    Payload { id: of, meta: Meta::default(), data: Data::of_secret(text.into_bytes()).expect("a few bytes") }
+}
+
+/// A service that uses them.
+pub(crate) fn user() -> Service {
+    let mut service = service();
+    service.id = id('u');
+    service.spec.name = "user".parse().expect("a name");
+    let container = &mut Arc::make_mut(&mut service.spec.task).container;
+    container.secrets = vec![SecretReference {
+        secret_id: id('k'),
+        secret_name: "key".parse().expect("a name"),
+        target: target("tls/key"),
+        given: Given { version: Some(2), signal: Some(Signal::default()), templating: None },
+    }];
+    let reference = |target| ConfigReference {
+        config_id: id('i'),
+        config_name: "conf.ini".parse().expect("a name"),
+        target,
+        given: Given::default(),
+    };
+    let file = ConfigTarget::File(target("/etc/conf.ini"));
+    container.configs = vec![reference(file), reference(ConfigTarget::Runtime)];
+    service
+}
+
+pub(crate) fn granted() -> Vec<Object> {
+    let payloads = [payload(secret().payload_id()), payload(config().payload_id())];
+    let mut objects: Vec<Object> = vec![secret().into(), config().into(), user().into()];
+    objects.extend(payloads.map(Object::from));
+    objects
+}
+
+/// What a transaction can say since then.
+pub(crate) fn transaction_2() -> Transaction {
+    let mut transaction = Transaction::new(Timestamp(98));
+    for object in granted() {
+        transaction.create(object);
+    }
+    transaction.update(secret());
+    transaction.remove(config().payload_id(), 3);
+    transaction.check(Check::NameFree { kind: Kind::Secret, name: "key".into() });
+    transaction.check(Check::NameFree { kind: Kind::Config, name: "conf.ini".into() });
+    transaction.check(Check::Unreferenced { id: (&id::<SecretId>('k')).into() });
     transaction
 }
