@@ -1,4 +1,4 @@
-//! Committed writes per second, with real disks and gRPC on loopback: `cargo bench -p swarmlite-raft`.
+//! Committed writes per second, with real disks and gRPC on loopback, unsealed and sealed: `cargo bench -p swarmlite-raft`.
 #![allow(clippy::disallowed_methods)] // measures with the real clock
 
 #[path = "../tests/support/mod.rs"]
@@ -6,7 +6,7 @@ mod support;
 
 use bytes::Bytes;
 use std::time::{Duration, Instant};
-use support::{Cluster, LIMIT};
+use support::{AtRest, Cluster, LIMIT};
 use swarmlite_raft::RaftConfig;
 
 const FOR: Duration = Duration::from_secs(3);
@@ -64,9 +64,9 @@ async fn idle() {
 fn main() {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     runtime.block_on(async {
-        for members in [1, 3] {
-            let cluster = Cluster::new(members, RaftConfig::default()).await;
-            println!("{members} members, 300-byte commands");
+        for (members, at_rest) in [(1, AtRest::Plain), (1, AtRest::Sealed), (3, AtRest::Plain), (3, AtRest::Sealed)] {
+            let cluster = Cluster::with(members, RaftConfig::default(), at_rest).await;
+            println!("{members} members, 300-byte commands, {at_rest:?}");
             idle().await;
             for clients in [1, 16, 64] {
                 writes(&cluster, clients).await;

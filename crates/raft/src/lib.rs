@@ -11,7 +11,8 @@
 //!   openraft's runtime, so that the same code runs on tokio and on a simulated executor.
 //! * [`StateMachine`] is what commands are applied to.
 //! * [`LogStore`] is the disk under the log: [`SledLog`] in production, [`MemoryLog`] in tests; a simulation brings a model
-//!   with latency and loss of what was not synced.
+//!   with latency and loss of what was not synced. [`SealedLog`] seals what goes to any of them.
+//! * [`Offline`] works on the disk of a member that does not run: disaster recovery.
 //! * [`Dial`] gives the gRPC transport its channels; [`PeerTransport`] replaces gRPC altogether (simulation).
 //!
 //! # What an acknowledgement means
@@ -21,6 +22,7 @@
 //! `Unknown`, and is never reported as a failure.
 #![forbid(unsafe_code)]
 
+mod compact;
 mod config;
 mod error;
 mod grpc;
@@ -29,7 +31,9 @@ mod log;
 mod machine;
 mod membership;
 mod memory_log;
+mod offline;
 mod peer;
+mod sealed_log;
 mod sled_log;
 mod snapshot_file;
 #[cfg(test)]
@@ -46,9 +50,11 @@ pub use handle::{Applied, Parts, Raft};
 pub use log::{LogStore, Meta, Synced};
 pub use machine::{SnapshotFn, StateMachine};
 pub use memory_log::MemoryLog;
+pub use offline::{LogPosition, Offline, OfflineError};
 pub use openraft_rt::AsyncRuntime;
 pub use openraft_rt_tokio::TokioRuntime;
 pub use peer::{PeerCall, PeerError, PeerTransport};
+pub use sealed_log::SealedLog;
 pub use sled_log::SledLog;
 pub use types::Member;
 pub use view::{Follower, RaftView, Role};

@@ -46,8 +46,13 @@ impl SnapshotFiles {
     /// The newest snapshot; an error when its file is damaged.
     pub(crate) async fn newest<RT: AsyncRuntime>(&self) -> io::Result<Option<Snapshot<RT>>> {
         let Some(path) = self.files().await?.pop() else { return Ok(None) };
-        let Some(bytes) = self.disk.read(&path).await? else { return Ok(None) };
         let damaged = |reason: String| damaged(&path, &reason);
+        let read = self.disk.read(&path).await.map_err(|e| match e.kind() {
+            // A sealed disk found its seal broken.
+            io::ErrorKind::InvalidData => damaged(e.to_string()),
+            _ => e,
+        });
+        let Some(bytes) = read? else { return Ok(None) };
         let (header, state) = unpack(bytes).map_err(damaged)?;
         let meta = decode("the snapshot's header", &header).map_err(|e| damaged(e.to_string()))?;
         Ok(Some(Snapshot::<RT> { meta, snapshot: state }))

@@ -5,7 +5,7 @@ use crate::machine::{Machine, SnapshotFn, StateMachine};
 use crate::peer::Book;
 use crate::snapshot_file::SnapshotFiles;
 use crate::types::TypeConfig;
-use crate::{ApplyError, MemoryLog, SledLog};
+use crate::{ApplyError, MemoryLog, SealedLog, SledLog};
 use bytes::Bytes;
 use openraft::StorageError;
 use openraft::testing::log::{StoreBuilder, Suite};
@@ -57,5 +57,15 @@ async fn the_suite_passes_on_sled() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_suite_passes_in_memory() {
     let open = |_| async { Arc::new(MemoryLog::new()) as Arc<dyn LogStore> };
+    Suite::test_all(Builder(open)).await.expect("openraft's storage suite");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_suite_passes_sealed() {
+    let open = |_| async {
+        let keyring = seal::Keyring::ephemeral(Arc::new(seams::real::OsRand));
+        let log = SealedLog::open(Arc::new(MemoryLog::new()), keyring, std::path::Path::new("memory")).await;
+        Arc::new(log.expect("a fresh log opens")) as Arc<dyn LogStore>
+    };
     Suite::test_all(Builder(open)).await.expect("openraft's storage suite");
 }

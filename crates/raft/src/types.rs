@@ -164,7 +164,10 @@ pub(crate) fn encode<T: Serialize>(value: &T) -> std::io::Result<Vec<u8>> {
 
 /// Decodes [`encode`]'s bytes; the error says what was being read.
 pub(crate) fn decode<T: serde::de::DeserializeOwned>(what: &str, bytes: &[u8]) -> std::io::Result<T> {
-    rmp_serde::from_slice(bytes).map_err(|e| {
+    let mut reader = rmp_serde::Deserializer::from_read_ref(bytes);
+    // A reader recurses, and its stack has an end. Our deepest message has about fifteen levels.
+    reader.set_max_depth(64);
+    T::deserialize(&mut reader).map_err(|e| {
         let text = format!("cannot decode {what} ({} bytes): {e}", bytes.len());
         std::io::Error::new(std::io::ErrorKind::InvalidData, text)
     })

@@ -6,7 +6,7 @@ mod support;
 use bytes::Bytes;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use support::{Cluster, LIMIT, List, Node, Plain};
+use support::{AtRest, Cluster, LIMIT, List, Node, Plain};
 use swarmlite_raft::{
     COMMAND_BYTES_MAX, Member, MembershipError, Parts, ProposeError, Raft, RaftConfig, ReadError, Role, SledLog,
 };
@@ -247,7 +247,7 @@ async fn a_member_that_lost_its_disk_does_not_answer_for_its_former_self() {
     let (former, member) = cluster.kill(lost);
     let dir = tempfile::tempdir().unwrap();
     let addr = member.addr.parse().unwrap();
-    let anew = Node::start(77, dir.path().to_owned(), addr, RaftConfig::default()).await;
+    let anew = Node::start(77, dir.path().to_owned(), addr, RaftConfig::default(), AtRest::Plain).await;
     let applied = cluster.write("without it").await;
     let raft = cluster.node(leader).raft.clone();
     let limit = RaftConfig::default().unreachable_after;

@@ -24,6 +24,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
 use tonic::metadata::MetadataValue;
 use tonic::transport::Channel;
@@ -56,7 +57,7 @@ struct Channels {
     open: Arc<Mutex<Open>>,
 }
 
-type Open = BTreeMap<(u64, Lane), (Member, Channel)>;
+type Open = BTreeMap<(u64, Lane), (Member, u64, Channel)>;
 
 /// The way to one member.
 pub(crate) struct Peer {
@@ -101,9 +102,10 @@ impl RaftNetworkFactory<C> for Network {
 
 impl Channels {
     fn get(&self, target: u64, member: Member, lane: Lane) -> Result<Channel, String> {
+        let generation = self.dial.generation().map_or(0, |g| *g.borrow());
         let mut open = self.open.lock();
-        if let Some((known, channel)) = open.get(&(target, lane))
-            && *known == member
+        if let Some((known, of, channel)) = open.get(&(target, lane))
+            && (known, *of) == (&member, generation)
         {
             return Ok(channel.clone());
         }
@@ -114,8 +116,23 @@ impl Channels {
         if open.len() >= CHANNELS_MAX {
             open.clear();
         }
-        open.insert((target, lane), (member, channel.clone()));
+        open.insert((target, lane), (member, generation, channel.clone()));
         Ok(channel)
+    }
+}
+
+/// Resolves when the generation of channels is another one than it is now.
+fn outdated(dial: &dyn Dial) -> impl Future<Output = ()> + Send + 'static {
+    let mut generation = dial.generation();
+    generation.iter_mut().for_each(watch::Receiver::mark_unchanged);
+    async move {
+        let changed = match &mut generation {
+            Some(generation) => generation.changed().await.is_ok(),
+            None => false,
+        };
+        if !changed {
+            std::future::pending().await
+        }
     }
 }
 
@@ -196,6 +213,9 @@ impl RaftNetworkV2<C> for Peer {
             // be reached from being dialled, and complained about, without a pause.
             let mut input = input;
             let Some(first) = input.next().await else { return Ok(Box::pin(stream::empty()) as BoxStream<'s, _>) };
+            // Before the channel is chosen: a change in between ends the stream at once. What openraft has not handed over by
+            // then stays with it, for the next stream.
+            let input = input.take_until(Box::pin(outdated(&*self.channels.dial)));
             let in_flight = InFlight::default();
             let sent = in_flight.clone();
             let requests = stream::iter([first]).chain(input).filter_map(move |append| {

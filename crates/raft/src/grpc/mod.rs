@@ -8,6 +8,7 @@ pub use server::Service;
 
 use crate::types::Member;
 use std::time::Duration;
+use tokio::sync::watch;
 use tonic::transport::Channel;
 
 /// Opens channels to other members. The implementation decides about TLS, whom it expects at the other end (the member's
@@ -19,6 +20,13 @@ pub trait Dial: Send + Sync + 'static {
     /// # Errors
     /// When the address cannot be one.
     fn channel(&self, raft_id: u64, member: &Member) -> std::io::Result<Channel>;
+
+    /// Changes when channels that were given out should not be used any more, though they work: the certificate that they
+    /// were made with was replaced. Calls under way go on, streams end in good order and begin again on a new channel. `None`
+    /// when that never happens.
+    fn generation(&self) -> Option<watch::Receiver<u64>> {
+        None
+    }
 }
 
 /// Metadata that names the member that is meant.

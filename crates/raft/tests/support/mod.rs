@@ -3,6 +3,8 @@
 
 use bytes::Bytes;
 use parking_lot::Mutex;
+use seal::{KeyStore, Loaded, SealedDisk};
+use seams::Disk;
 use seams::real::FileDisk;
 use std::io;
 use std::net::SocketAddr;
@@ -10,7 +12,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use swarmlite_raft::{
-    Applied, ApplyError, Dial, Member, Parts, ProposeError, Raft, RaftConfig, Role, SledLog, SnapshotFn, StateMachine,
+    Applied, ApplyError, Dial, LogStore, Member, Parts, ProposeError, Raft, RaftConfig, Role, SealedLog, SledLog,
+    SnapshotFn, StateMachine,
 };
 use tempfile::TempDir;
 use tokio::net::TcpListener;
@@ -40,6 +43,8 @@ pub struct Node {
     pub member: Member,
     pub raft: Raft,
     pub list: Arc<List>,
+    /// When its disk is sealed.
+    pub sealed: Option<Sealed>,
     runtime: Option<Runtime>,
 }
 
@@ -52,7 +57,26 @@ impl Drop for Node {
     }
 }
 
+/// How a member's disk is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AtRest {
+    Plain,
+    Sealed,
+}
+
+/// Keys, log and disk of a sealed member.
+pub type Sealed = (Arc<KeyStore>, Arc<SealedLog>, Arc<SealedDisk>);
+
+/// What a member keeps on its disk.
+pub struct Stores {
+    pub log: Arc<dyn LogStore>,
+    pub disk: Arc<dyn Disk>,
+    /// When it is sealed.
+    pub sealed: Option<Sealed>,
+}
+
 pub struct Cluster {
+    pub at_rest: AtRest,
     pub dir: TempDir,
     pub config: RaftConfig,
     pub nodes: Vec<Option<Node>>,
@@ -104,16 +128,37 @@ impl Dial for Plain {
     }
 }
 
+impl Stores {
+    /// Opens what lies in a member's directory.
+    pub async fn open(dir: &Path, at_rest: AtRest) -> Stores {
+        let log: Arc<dyn LogStore> = Arc::new(SledLog::open(&dir.join("raft")).await.unwrap());
+        let disk: Arc<dyn Disk> = Arc::new(FileDisk);
+        if at_rest == AtRest::Plain {
+            return Stores { log, disk, sealed: None };
+        }
+        let rand = Arc::new(seams::real::OsRand);
+        let file = dir.join("data-keys");
+        let keys = match KeyStore::load(disk.clone(), rand.clone(), file.clone()).await.unwrap() {
+            Some(Loaded::Open(keys)) => keys,
+            Some(Loaded::Locked(locked)) => panic!("{locked:?}"),
+            None => KeyStore::create(disk.clone(), rand, file, None, Duration::ZERO).await.unwrap(),
+        };
+        let log = Arc::new(SealedLog::open(log, keys.keyring(), dir).await.unwrap());
+        let disk = Arc::new(SealedDisk::new(disk, dir, &[], keys.keyring()));
+        Stores { log: log.clone(), disk: disk.clone(), sealed: Some((keys, log, disk)) }
+    }
+}
+
 impl Node {
     /// Starts a member on what its directory holds.
-    pub async fn start(id: u64, dir: PathBuf, addr: SocketAddr, config: RaftConfig) -> Node {
+    pub async fn start(id: u64, dir: PathBuf, addr: SocketAddr, config: RaftConfig, at_rest: AtRest) -> Node {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         let list = Arc::new(List::default());
         let machine = list.clone();
         let started = runtime.spawn(async move {
-            let log = Arc::new(SledLog::open(&dir.join("raft")).await.unwrap());
+            let Stores { log, disk, sealed } = Stores::open(&dir, at_rest).await;
             let snapshot_dir = dir.join("snapshots");
-            let parts = Parts { raft_id: id, config, log, machine, disk: Arc::new(FileDisk), snapshot_dir };
+            let parts = Parts { raft_id: id, config, log, machine, disk, snapshot_dir };
             let raft = Raft::start(parts, Arc::new(Plain)).await.unwrap();
             let listener = TcpListener::bind(addr).await.unwrap();
             let addr = listener.local_addr().unwrap();
@@ -123,11 +168,11 @@ impl Node {
                 stream.and_then(|stream| stream.set_nodelay(true).map(|()| stream))
             });
             tokio::spawn(server.serve_with_incoming(incoming));
-            (raft, addr)
+            (raft, addr, sealed)
         });
-        let (raft, addr) = started.await.unwrap();
+        let (raft, addr, sealed) = started.await.unwrap();
         let member = Member { addr: addr.to_string(), node_id: format!("node{id}") };
-        Node { id, member, raft, list, runtime: Some(runtime) }
+        Node { id, member, raft, list, sealed, runtime: Some(runtime) }
     }
 
     /// Everything of it ends at once, connections included.
@@ -143,7 +188,12 @@ impl Node {
 impl Cluster {
     /// `n` voters.
     pub async fn new(n: usize, config: RaftConfig) -> Cluster {
-        let mut cluster = Cluster { dir: tempfile::tempdir().unwrap(), config, nodes: Vec::new() };
+        Cluster::with(n, config, AtRest::Plain).await
+    }
+
+    /// `n` voters, whose disks are kept so.
+    pub async fn with(n: usize, config: RaftConfig, at_rest: AtRest) -> Cluster {
+        let mut cluster = Cluster { at_rest, dir: tempfile::tempdir().unwrap(), config, nodes: Vec::new() };
         for i in 0..n {
             cluster.add(i as u64 + 1).await;
         }
@@ -162,7 +212,7 @@ impl Cluster {
     pub async fn add(&mut self, id: u64) -> usize {
         let at = self.nodes.len();
         let addr = "127.0.0.1:0".parse().unwrap();
-        self.nodes.push(Some(Node::start(id, self.path(at), addr, self.config.clone()).await));
+        self.nodes.push(Some(Node::start(id, self.path(at), addr, self.config.clone(), self.at_rest).await));
         at
     }
 
@@ -187,7 +237,7 @@ impl Cluster {
 
     pub async fn restart(&mut self, at: usize, (id, member): (u64, Member)) {
         let addr = member.addr.parse().unwrap();
-        self.nodes[at] = Some(Node::start(id, self.path(at), addr, self.config.clone()).await);
+        self.nodes[at] = Some(Node::start(id, self.path(at), addr, self.config.clone(), self.at_rest).await);
     }
 
     /// The place of a leader that can write.
