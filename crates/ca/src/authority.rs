@@ -3,7 +3,7 @@
 use crate::csr::Csr;
 use crate::encoding::single;
 use crate::peer::role_word;
-use model::{ClusterId, NodeId, Role, RootCa};
+use model::{Cluster, ClusterId, NodeId, Role, RootCa};
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
     KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, PublicKeyData as _, SanType, SerialNumber,
@@ -20,13 +20,18 @@ const ROOT_NAME: &str = "swarm-ca";
 /// Validity of a root: 20 years, as SwarmKit counts them (630720000 s).
 const ROOT_VALIDITY: Duration = Duration::from_secs(630_720_000);
 /// Certificates begin this long before now, for nodes whose clock is behind (SwarmKit `CertBackdate`).
-const BACKDATE: Duration = Duration::from_secs(3600);
+pub(crate) const BACKDATE: Duration = Duration::from_secs(3600);
+/// First byte of a node certificate's serial number: positive, and none that a root of ours begins with by itself (theirs are
+/// shorter, too).
+const INDEXED_SERIAL: u8 = 0x01;
 /// Shortest validity of a node certificate (SwarmKit `MinNodeCertExpiration`).
 pub const NODE_CERT_EXPIRY_MIN: Duration = Duration::from_secs(3600);
 
 /// Signs node certificates. Only managers have one. Never shown by `Debug`.
 pub struct Authority {
     root_pem: String,
+    /// What follows the leaf in a chain.
+    above_pem: String,
     cluster_id: ClusterId,
     issuer: Issuer<'static, KeyPair>,
 }
@@ -45,7 +50,7 @@ pub struct CertificateGrant {
 /// A stored root that cannot sign.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("the cluster's root certificate or its key cannot be used: {0}")]
-pub struct InvalidRoot(String);
+pub struct InvalidRoot(pub(crate) String);
 
 /// A certificate could not be made.
 #[derive(Debug, thiserror::Error)]
@@ -80,7 +85,11 @@ pub fn generate_root(now: Duration, rand: &dyn Rand) -> Result<RootCa, IssueErro
 
 /// The one certificate of a root PEM.
 pub(crate) fn root_certificate(root_pem: &str) -> Result<CertificateDer<'static>, InvalidRoot> {
-    let der = single(root_pem, "CERTIFICATE").map_err(|e| InvalidRoot(e.to_string()))?;
+    root_from_der(single(root_pem, "CERTIFICATE").map_err(|e| InvalidRoot(e.to_string()))?)
+}
+
+/// A certificate that may be a root.
+pub(crate) fn root_from_der(der: Vec<u8>) -> Result<CertificateDer<'static>, InvalidRoot> {
     match X509Certificate::from_der(&der) {
         Ok(([], cert)) if cert.is_ca() => {}
         Ok(_) => return Err(InvalidRoot("it is not a certificate authority".into())),
@@ -89,7 +98,8 @@ pub(crate) fn root_certificate(root_pem: &str) -> Result<CertificateDer<'static>
     Ok(CertificateDer::from(der))
 }
 
-fn serial(rand: &dyn Rand) -> SerialNumber {
+/// The serial number of a root.
+pub(crate) fn serial(rand: &dyn Rand) -> SerialNumber {
     let mut bytes = [0; 16];
     rand.fill(&mut bytes);
     // Positive and not zero, as RFC 5280 wants it.
@@ -97,7 +107,27 @@ fn serial(rand: &dyn Rand) -> SerialNumber {
     SerialNumber::from_slice(&bytes)
 }
 
-fn validity(now: Duration, lasts: Duration) -> Result<(OffsetDateTime, OffsetDateTime), IssueError> {
+/// The serial number of a node's certificate: the log index of the state that granted it, among random bytes. RFC 5280 allows
+/// 20 bytes.
+fn indexed_serial(index: u64, rand: &dyn Rand) -> SerialNumber {
+    let mut bytes = [0; 20];
+    rand.fill(&mut bytes);
+    bytes[0] = INDEXED_SERIAL;
+    bytes[1..9].copy_from_slice(&index.to_be_bytes());
+    SerialNumber::from_slice(&bytes)
+}
+
+/// The log index in a serial number of [`indexed_serial`]'s form; zero for any other.
+pub(crate) fn index_of(serial: &[u8]) -> u64 {
+    match serial {
+        [INDEXED_SERIAL, index @ ..] if serial.len() == 20 => {
+            index.first_chunk().map_or(0, |index| u64::from_be_bytes(*index))
+        }
+        _ => 0,
+    }
+}
+
+pub(crate) fn validity(now: Duration, lasts: Duration) -> Result<(OffsetDateTime, OffsetDateTime), IssueError> {
     let at = |t: Duration| {
         i64::try_from(t.as_secs())
             .ok()
@@ -123,7 +153,21 @@ impl Authority {
             return Err(InvalidRoot("the key is not the certificate's".into()));
         }
         let issuer = Issuer::from_ca_cert_der(&cert, key).map_err(|e| InvalidRoot(e.to_string()))?;
-        Ok(Authority { root_pem: root.cert_pem.clone(), cluster_id, issuer })
+        let root_pem = root.cert_pem.clone();
+        Ok(Authority { above_pem: root_pem.clone(), root_pem, cluster_id, issuer })
+    }
+
+    /// The authority of a cluster as its state says: while the root is being changed, the new one signs, and chains lead to
+    /// the old one as well.
+    ///
+    /// # Errors
+    /// As [`Authority::new`].
+    pub fn of(cluster: &Cluster) -> Result<Authority, InvalidRoot> {
+        let mut authority = Authority::new(cluster.signing_root(), cluster.id.clone())?;
+        if let Some(rotation) = &cluster.security.root_rotation {
+            authority.above_pem.clone_from(&rotation.cross_signed_pem);
+        }
+        Ok(authority)
     }
 
     /// The root certificate, PEM.
@@ -131,12 +175,31 @@ impl Authority {
         &self.root_pem
     }
 
-    /// Signs a certificate for the key of `csr` that says what `grant` says. Answers the chain: the leaf, then the root.
+    /// As [`Authority::issue_from`], for a grant that no state has decided: a founder's own.
+    ///
+    /// # Errors
+    /// As [`Authority::issue_from`].
+    pub fn issue(
+        &self,
+        csr: &Csr,
+        grant: &CertificateGrant,
+        now: Duration,
+        rand: &dyn Rand,
+    ) -> Result<String, IssueError> {
+        self.issue_from(0, csr, grant, now, rand)
+    }
+
+    /// Signs a certificate for the key of `csr` that says what `grant` says. Answers the chain: the leaf, then what leads from
+    /// it to the roots that nodes trust (or the root itself).
+    ///
+    /// `state_index` is the log index of the state that the grant was read from. It is in the certificate (in its serial
+    /// number), so that whoever sees it can tell whether what *its* state says of the node is newer than the certificate.
     ///
     /// # Errors
     /// [`IssueError`] when the validity is too short, the clock is absurd, or signing fails.
-    pub fn issue(
+    pub fn issue_from(
         &self,
+        state_index: u64,
         csr: &Csr,
         grant: &CertificateGrant,
         now: Duration,
@@ -159,10 +222,10 @@ impl Authority {
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
         params.use_authority_key_identifier_extension = true;
-        params.serial_number = Some(serial(rand));
+        params.serial_number = Some(indexed_serial(state_index, rand));
         (params.not_before, params.not_after) = validity(now, grant.expiry)?;
         let leaf = params.signed_by(&csr.public_key, &self.issuer).map_err(IssueError::Signing)?;
-        Ok(format!("{}{}", leaf.pem(), self.root_pem))
+        Ok(format!("{}{}", leaf.pem(), self.above_pem))
     }
 }
 

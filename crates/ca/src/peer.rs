@@ -43,6 +43,14 @@ pub fn expires_at(cert: &CertificateDer<'_>) -> Result<Duration, InvalidPeer> {
     Ok(validity(&parse(cert)?).1)
 }
 
+/// The log index of the state that granted a certificate ([`crate::Authority::issue_from`]); zero when none did.
+///
+/// # Errors
+/// [`InvalidPeer`] when it is not a certificate.
+pub fn state_index(cert: &CertificateDer<'_>) -> Result<u64, InvalidPeer> {
+    Ok(crate::authority::index_of(parse(cert)?.raw_serial()))
+}
+
 /// Begin and end of validity, since the Unix epoch.
 pub(crate) fn validity(cert: &X509Certificate<'_>) -> (Duration, Duration) {
     let at = |t: x509_parser::time::ASN1Time| Duration::from_secs(u64::try_from(t.timestamp()).unwrap_or(0));
@@ -85,6 +93,15 @@ impl FromStr for RoleWord {
 // === impl Peer ===
 
 impl Peer {
+    /// Reads the first certificate of a PEM text: this node's own, say, whose chain nobody has to verify.
+    ///
+    /// # Errors
+    /// [`InvalidPeer`] when there is none, or it does not name exactly one node, role and cluster.
+    pub fn from_pem(text: &str) -> Result<Peer, InvalidPeer> {
+        let certificates = crate::encoding::certificates(text).map_err(|e| InvalidPeer(e.to_string()))?;
+        Peer::from_certificate(&certificates[0])
+    }
+
     /// Reads a node's certificate. The caller has verified its chain.
     ///
     /// # Errors

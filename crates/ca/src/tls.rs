@@ -1,10 +1,10 @@
 //! TLS settings that follow from an identity. All of them: TLS 1.3 only (both ends are ours), *ring*, HTTP/2, validity judged
 //! by [`Clock`], and no session resumption, which would carry an old verdict about a certificate into a new connection.
 
-use crate::authority::root_certificate;
 use crate::encoding::{certificates, single};
 use crate::identity::Identity;
 use crate::peer::{MANAGER_WORD, Peer};
+use crate::root::root_certificates;
 use model::{ClusterId, NodeId, Role};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{Resumption, WebPkiServerVerifier};
@@ -18,6 +18,7 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, Server
 use seams::Clock;
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Whom a client wants to find at the other end.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,7 +54,7 @@ enum WrongServer {
 }
 
 /// [`Clock`] for rustls.
-struct ClockTime(Arc<dyn Clock>);
+pub(crate) struct ClockTime(pub(crate) Arc<dyn Clock>);
 
 /// Verifies the chain and the name with webpki, then what only we know: role, cluster, node.
 #[derive(Debug)]
@@ -134,7 +135,7 @@ pub fn unverified_client_config(clock: Arc<dyn Clock>) -> Result<Arc<ClientConfi
     Ok(finish_client(client_builder(clock, verifier)?.with_no_client_auth()))
 }
 
-fn provider() -> Arc<CryptoProvider> {
+pub(crate) fn provider() -> Arc<CryptoProvider> {
     // Passed everywhere explicitly: no process-wide default that somebody could forget or replace.
     Arc::new(rustls::crypto::ring::default_provider())
 }
@@ -155,11 +156,38 @@ fn finish_client(mut config: ClientConfig) -> Arc<ClientConfig> {
     Arc::new(config)
 }
 
-fn roots(root_pem: &str) -> Result<Arc<RootCertStore>, TlsError> {
-    let root = root_certificate(root_pem).map_err(|e| TlsError::Material(e.to_string()))?;
+fn roots(roots_pem: &str) -> Result<Arc<RootCertStore>, TlsError> {
+    store_of(&root_certificates(roots_pem).map_err(|e| TlsError::Material(e.to_string()))?)
+}
+
+fn store_of(certs: &[CertificateDer<'static>]) -> Result<Arc<RootCertStore>, TlsError> {
     let mut roots = RootCertStore::empty();
-    roots.add(root)?;
+    for root in certs {
+        roots.add(root.clone())?;
+    }
     Ok(Arc::new(roots))
+}
+
+/// Whether a node that trusts these roots accepts a chain (leaf first) as a client's.
+pub(crate) fn accepts(
+    roots: &[CertificateDer<'static>],
+    chain: &[CertificateDer<'static>],
+    now: Duration,
+) -> Result<Result<(), rustls::Error>, TlsError> {
+    let verifier = WebPkiClientVerifier::builder_with_provider(store_of(roots)?, provider())
+        .build()
+        .map_err(|e| TlsError::Material(e.to_string()))?;
+    let Some((leaf, above)) = chain.split_first() else {
+        return Ok(Err(rustls::Error::NoCertificatesPresented));
+    };
+    Ok(verifier.verify_client_cert(leaf, above, UnixTime::since_unix_epoch(now)).map(drop))
+}
+
+/// Judges a client's chain (leaf first) again, which a handshake has accepted before: the roots that this node trusts may have
+/// changed since.
+pub fn still_trusts(identity: &Identity, chain: &[CertificateDer<'static>], now: Duration) -> bool {
+    let judged = root_certificates(&identity.root_pem).ok().map(|roots| accepts(&roots, chain, now));
+    matches!(judged, Some(Ok(Ok(()))))
 }
 
 fn manager_verifier(
@@ -176,9 +204,9 @@ fn manager_verifier(
 fn chain_and_key(identity: &Identity) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>), TlsError> {
     let material = |e: crate::encoding::BadPem| TlsError::Material(e.to_string());
     let mut chain = certificates(&identity.cert_chain_pem).map_err(material)?;
-    // The other end has the root; sending it proves nothing and costs bytes.
-    let root = root_certificate(&identity.root_pem).map_err(|e| TlsError::Material(e.to_string()))?;
-    chain.retain(|cert| *cert != root);
+    // The other end has the roots; sending them proves nothing and costs bytes.
+    let roots = root_certificates(&identity.root_pem).map_err(|e| TlsError::Material(e.to_string()))?;
+    chain.retain(|cert| !roots.contains(cert));
     let key = single(&identity.key_pem, "PRIVATE KEY").map_err(material)?;
     Ok((chain, PrivatePkcs8KeyDer::from(key).into()))
 }

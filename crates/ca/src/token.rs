@@ -1,9 +1,10 @@
 //! Join tokens: `SWMTKN-1-<digest of the root certificate>-<secret>`.
 
 use crate::encoding::{base36, is_base36};
-use model::{JoinTokens, Role};
+use model::{Cluster, JoinTokens, Role, Timestamp};
 use seams::Rand;
 use sha2::{Digest as _, Sha256};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 use subtle::ConstantTimeEq as _;
@@ -60,10 +61,65 @@ pub fn generate_join_tokens(root_pem: &str, rand: &dyn Rand) -> JoinTokens {
     }
 }
 
-/// The role that a presented token admits to, if any. Takes the same time whether and where it differs.
+/// What a right token gives to the node that shows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct JoinGrant {
+    /// The role.
+    pub role: Role,
+    /// Which of the tokens that users made it is; `None` for the two standing ones.
+    pub token_id: Option<String>,
+    /// Labels that the node is born with.
+    pub labels: BTreeMap<String, String>,
+}
+
+/// A token that admits nobody.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum NotAdmitted {
+    /// It is none of the cluster's, or not any more. (SwarmKit's words.)
+    #[error("A valid join token is necessary to join this cluster")]
+    Wrong,
+    /// Its time is over. Only who knows the whole token learns this.
+    #[error("the join token has expired; ask a manager for a new one (`swarm join-token`)")]
+    Expired,
+    /// Its uses are used up. Only who knows the whole token learns this.
+    #[error("the join token has been used as often as it may be; ask a manager for a new one (`swarm join-token`)")]
+    UsedUp,
+}
+
+/// What a token that a joiner shows gives it. Takes the same time whether and where it differs from a right one: digests are
+/// compared, all of each, and each with every token of the cluster.
+///
+/// # Errors
+/// [`NotAdmitted`].
+pub fn admit(presented: &str, cluster: &Cluster, now: Timestamp) -> Result<JoinGrant, NotAdmitted> {
+    let standing = admitted_role(presented, &cluster.join_tokens);
+    let presented = token_digest(presented);
+    // To the end, found or not.
+    let made = cluster.security.tokens.iter().fold(None, |found, (id, token)| {
+        let same = bool::from(presented.ct_eq(&token.digest));
+        found.or(same.then_some((id, token)))
+    });
+    let (id, token) = match (standing, made) {
+        (None, None) => return Err(NotAdmitted::Wrong),
+        // No two tokens are equal; were they, the standing one decides.
+        (Some(role), _) => return Ok(JoinGrant { role, token_id: None, labels: BTreeMap::new() }),
+        (None, Some(made)) => made,
+    };
+    if token.expires_at.is_some_and(|end| end <= now) {
+        return Err(NotAdmitted::Expired);
+    }
+    if token.uses_left == Some(0) {
+        return Err(NotAdmitted::UsedUp);
+    }
+    Ok(JoinGrant { role: token.role, token_id: Some(id.clone()), labels: token.labels.clone() })
+}
+
+/// The role that one of the two standing tokens admits to, if it is one of them. Takes the same time whether and where it
+/// differs.
 pub fn admitted_role(presented: &str, tokens: &JoinTokens) -> Option<Role> {
-    let is_worker = presented.as_bytes().ct_eq(tokens.worker.as_bytes());
-    let is_manager = presented.as_bytes().ct_eq(tokens.manager.as_bytes());
+    let presented = token_digest(presented);
+    let is_worker = presented.ct_eq(&token_digest(&tokens.worker));
+    let is_manager = presented.ct_eq(&token_digest(&tokens.manager));
     // Two tokens are never equal; were they, the smaller right wins.
     if bool::from(is_worker) {
         Some(Role::Worker)
@@ -72,6 +128,11 @@ pub fn admitted_role(presented: &str, tokens: &JoinTokens) -> Option<Role> {
     } else {
         None
     }
+}
+
+/// The digest under which a token that a user made is kept ([`model::ExtraToken::digest`]): SHA-256 of its whole text.
+pub fn token_digest(token: &str) -> [u8; 32] {
+    Sha256::digest(token.as_bytes()).into()
 }
 
 /// SHA-256 of the root certificate's PEM text, in base 36.

@@ -67,9 +67,12 @@ pub const TABLE: &[Row] = &[
 
 /// What the cluster's state says of a node *now*. A certificate lives for months; this is how removing or demoting a node
 /// takes its rights at once.
+///
+/// `issued_from` is the log index of the state that granted the caller's certificate ([`ca::state_index`]). A state of that
+/// index or a later one knows at least what the certificate knows; an earlier one may not know the node, or its role, yet.
 pub trait Admission: Send + Sync + 'static {
-    /// The role that the node should have by the applied state; `None` when it is not (or no longer) a node.
-    fn current_role(&self, node: &NodeId) -> Option<Role>;
+    /// The role that a node with such a certificate has by the applied state; `None` when it is not (or no longer) a node.
+    fn current_role(&self, node: &NodeId, issued_from: u64) -> Option<Role>;
 
     /// Whether a node whose certificate says manager may speak Raft to this one.
     ///
@@ -77,8 +80,8 @@ pub trait Admission: Send + Sync + 'static {
     /// does not know a manager that joined meanwhile; if that one is elected and refused here, this copy can never catch
     /// up. So an implementation should refuse those that it *knows* to be removed or demoted, and accept the unknown
     /// while it cannot know better.
-    fn raft_peer(&self, node: &NodeId) -> bool {
-        self.current_role(node) == Some(Role::Manager)
+    fn raft_peer(&self, node: &NodeId, issued_from: u64) -> bool {
+        self.current_role(node, issued_from) == Some(Role::Manager)
     }
 }
 
@@ -91,9 +94,14 @@ pub enum Denied {
     /// No certificate was shown.
     #[error("permission denied: this RPC needs a node certificate; join the swarm first")]
     NoCertificate,
-    /// The certificate ran out while the connection stood.
-    #[error("permission denied: the node certificate has expired; renew it and connect again")]
-    Expired,
+    /// The certificate ran out while the connection stood: when, and what the clock shows.
+    #[error("permission denied: {0}; renew it and connect again")]
+    Expired(String),
+    /// The certificate leads to a root that is not trusted any more.
+    #[error(
+        "permission denied: the certificate of node {0} is of a root that this swarm does not trust any more; renew it"
+    )]
+    OldRoot(NodeId),
     /// A certificate of another cluster.
     #[error("permission denied: the node certificate belongs to cluster {theirs}, this is cluster {ours}")]
     OtherCluster {
@@ -110,36 +118,50 @@ pub enum Denied {
     NotManager(NodeId),
 }
 
+// === impl Denied ===
+
+impl Denied {
+    /// What the caller is told. A certificate that is worth nothing any more makes the caller somebody unknown, who should
+    /// come again with another one; who is known and may not do this should not.
+    pub fn status(&self) -> tonic::Status {
+        match self {
+            Denied::Expired(_) | Denied::OldRoot(_) => tonic::Status::unauthenticated(self.to_string()),
+            _ => tonic::Status::permission_denied(self.to_string()),
+        }
+    }
+}
+
 /// The row of a path.
 pub fn find(path: &str) -> Option<&'static Row> {
     TABLE.iter().find(|row| row.path == path)
 }
 
-/// Decides one call. `caller` is what the verified client certificate says, if there was one. The answer is who the caller
-/// is with the rights that it has now: a manager only when both certificate and state say so.
+/// Decides one call. `caller` is what the verified client certificate says, if there was one, and the log index of the state
+/// that granted it. The answer is who the caller is with the rights that it has now: a manager only when both certificate and
+/// state say so.
 ///
 /// # Errors
 /// [`Denied`].
 pub fn decide(
     who: Who,
-    caller: Option<&Peer>,
+    caller: Option<(&Peer, u64)>,
     our_cluster: &ClusterId,
     admission: &dyn Admission,
 ) -> Result<Option<Peer>, Denied> {
     if who == Who::Anonymous {
         return Ok(None);
     }
-    let peer = caller.ok_or(Denied::NoCertificate)?;
+    let (peer, issued_from) = caller.ok_or(Denied::NoCertificate)?;
     if peer.cluster_id != *our_cluster {
         return Err(Denied::OtherCluster { theirs: peer.cluster_id.clone(), ours: our_cluster.clone() });
     }
     let node = &peer.node_id;
     let says_manager = peer.role == Role::Manager;
     if who == Who::RaftPeer {
-        let admitted = says_manager && admission.raft_peer(node);
+        let admitted = says_manager && admission.raft_peer(node, issued_from);
         return if admitted { Ok(Some(peer.clone())) } else { Err(Denied::NotManager(node.clone())) };
     }
-    let current = admission.current_role(node).ok_or_else(|| Denied::NotMember(node.clone()))?;
+    let current = admission.current_role(node, issued_from).ok_or_else(|| Denied::NotMember(node.clone()))?;
     let role = if says_manager && current == Role::Manager { Role::Manager } else { Role::Worker };
     if who == Who::Manager && role != Role::Manager {
         return Err(Denied::NotManager(node.clone()));
@@ -155,7 +177,7 @@ mod tests {
     struct State(BTreeMap<NodeId, Role>);
 
     impl Admission for State {
-        fn current_role(&self, node: &NodeId) -> Option<Role> {
+        fn current_role(&self, node: &NodeId, _issued_from: u64) -> Option<Role> {
             self.0.get(node).copied()
         }
     }
@@ -237,11 +259,11 @@ mod tests {
             for (who, allowed) in
                 [(Who::Anonymous, yes), (Who::Member, member), (Who::Manager, managers), (Who::RaftPeer, raft)]
             {
-                let decision = decide(who, caller.as_ref(), &ours, &state);
+                let decision = decide(who, caller.as_ref().map(|c| (c, 0)), &ours, &state);
                 assert_eq!(decision.is_ok(), allowed, "{what} on {who:?}: {decision:?}");
             }
         }
-        let demoted = decide(Who::Member, Some(&peer('w', manager)), &ours, &state).unwrap();
+        let demoted = decide(Who::Member, Some((&peer('w', manager), 0)), &ours, &state).unwrap();
         assert_eq!(demoted.map(|p| p.role), Some(Role::Worker), "the handler sees the rights of now");
     }
 }

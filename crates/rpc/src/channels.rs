@@ -192,6 +192,10 @@ impl Channels {
         let expected = node.map_or(ExpectedServer::AnyManager, ExpectedServer::Manager);
         Arc::new(move || {
             let identity = identity.borrow().clone().ok_or(ConnectError::NoIdentity { to })?;
+            let whose = format!("this node ({})", identity.node_id);
+            if let Some(why) = ca::not_valid(&whose, identity.validity(), clock.unix_now()) {
+                return Err(ConnectError::NotValid { to, why });
+            }
             ca::client_config(&identity, clock.clone(), &expected)
                 .map_err(|source| ConnectError::Settings { to, source })
         })

@@ -1,5 +1,6 @@
 //! Opens one connection: TCP through the seam, then TLS.
 
+use bytes::{Bytes, BytesMut};
 use hyper_util::rt::TokioIo;
 use rustls::{CertificateError, ClientConfig, OtherError};
 use seams::{BoxStream, Net};
@@ -10,6 +11,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
@@ -48,6 +50,14 @@ pub enum ConnectError {
         /// The address.
         to: SocketAddr,
     },
+    /// This node's certificate is not valid now: when it is, and what the clock shows.
+    #[error("cannot connect to {to}: {why}")]
+    NotValid {
+        /// The address.
+        to: SocketAddr,
+        /// In words.
+        why: String,
+    },
     /// This node's certificate is unusable.
     #[error("cannot connect to {to}")]
     Settings {
@@ -71,7 +81,68 @@ pub(crate) struct Connector {
     pub(crate) tls: TlsSource,
 }
 
-type Io = TokioIo<TlsStream<BoxStream>>;
+type Io = TokioIo<Opened>;
+
+/// A connection on which the other end has spoken.
+pub(crate) struct Opened {
+    /// What it said first, and has not been read yet.
+    first: Bytes,
+    tls: TlsStream<BoxStream>,
+}
+
+/// HTTP/2 settings have some tens of bytes.
+const FIRST_BYTES_MAX: usize = 1024;
+
+// === impl Opened ===
+
+impl Opened {
+    /// Waits for the first bytes of the other end, which speaks first in HTTP/2. In TLS 1.3 a client is through with its side of
+    /// the handshake before the server has judged its certificate: only these bytes, or an alert in their place, tell.
+    async fn new(mut tls: TlsStream<BoxStream>) -> io::Result<Opened> {
+        let mut first = BytesMut::with_capacity(FIRST_BYTES_MAX);
+        if tls.read_buf(&mut first).await? == 0 {
+            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "it closed the connection without a word"));
+        }
+        Ok(Opened { first: first.freeze(), tls })
+    }
+}
+
+impl AsyncRead for Opened {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if self.first.is_empty() {
+            return Pin::new(&mut self.tls).poll_read(cx, buf);
+        }
+        let n = self.first.len().min(buf.remaining());
+        buf.put_slice(&self.first.split_to(n));
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Opened {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.tls).poll_write(cx, buf)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.tls).poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.tls.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.tls).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.tls).poll_shutdown(cx)
+    }
+}
 
 // === impl Connector ===
 
@@ -89,14 +160,18 @@ impl Connector {
         let config = (self.tls)()?;
         let tcp = self.net.connect(to).await.map_err(|source| ConnectError::Tcp { to, source })?;
         let connector = TlsConnector::from(config);
-        let tls = connector.connect(ca::manager_server_name(), tcp).await;
-        tls.map(TokioIo::new).map_err(|e| ConnectError::Tls { to, source: in_words(e) })
+        let opened = async { Opened::new(connector.connect(ca::manager_server_name(), tcp).await?).await };
+        opened.await.map(TokioIo::new).map_err(|e| ConnectError::Tls { to, source: in_words(e, to) })
     }
 }
 
-/// rustls prints our verifier's verdict in debug form; this puts the words themselves in its place.
-fn in_words(error: io::Error) -> io::Error {
+/// rustls prints our verifier's verdict in debug form; this puts the words themselves in its place. Of times it says how far
+/// they are apart; this says which they are.
+fn in_words(error: io::Error, to: SocketAddr) -> io::Error {
     let inner = error.get_ref().and_then(|e| e.downcast_ref::<rustls::Error>());
+    if let Some(words) = inner.and_then(|e| ca::time_error(e, &format!("the manager at {to}"))) {
+        return io::Error::other(words);
+    }
     match inner {
         Some(rustls::Error::InvalidCertificate(CertificateError::Other(OtherError(ours)))) => {
             io::Error::other(ours.to_string())

@@ -13,6 +13,7 @@ pub mod access;
 mod authorise;
 mod channels;
 mod connector;
+mod redacted;
 mod server;
 mod services;
 mod slots;

@@ -1,9 +1,9 @@
 //! Accepts connections and serves HTTP/2 on them.
 
 use crate::access::Admission;
-use crate::authorise::{Authorise, Connection};
+use crate::authorise::{Authorise, Connection, Shown};
 use crate::slots::{Slot, Slots};
-use ca::{Identity, Peer};
+use ca::Identity;
 use hyper::rt::Executor;
 use hyper::server::conn::http2;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -78,11 +78,13 @@ impl Default for ServerLimits {
 
 /// Streams at once on a connection without a certificate.
 const ANONYMOUS_STREAMS_MAX: u32 = 8;
+/// Between two warnings that a certificate's time is over, or has not come.
+const COMPLAIN_PERIOD: Duration = Duration::from_secs(10);
 /// After an accept that failed (usually for want of file descriptors).
 const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 
 /// Serves `routes` on `listener` until `tasks` stops: TLS, then the authorisation table, then the handler, which finds the
-/// [`Peer`] and the [`crate::RemoteAddr`] in the request's extensions. Returns at once; the work is done in `tasks`.
+/// [`ca::Peer`] and the [`crate::RemoteAddr`] in the request's extensions. Returns at once; the work is done in `tasks`.
 pub fn serve(listener: Box<dyn Listener>, config: ServeConfig, routes: Routes, tasks: &Tasks) {
     let limits = config.limits;
     let server = Arc::new(Server {
@@ -90,6 +92,7 @@ pub fn serve(listener: Box<dyn Listener>, config: ServeConfig, routes: Routes, t
         connections: Arc::new(Semaphore::new(limits.connections_max)),
         anonymous: Slots::new(limits.anonymous_max, limits.anonymous_per_source_max),
         settings: Mutex::new(None),
+        complained: Mutex::new(None),
         tasks: tasks.clone(),
         config,
     });
@@ -103,6 +106,8 @@ struct Server {
     anonymous: Slots,
     /// TLS settings, and the identity that they were made from.
     settings: Mutex<Option<(Arc<Identity>, TlsAcceptor)>>,
+    /// When the last warning about a certificate's time was given.
+    complained: Mutex<Option<tokio::time::Instant>>,
     tasks: Tasks,
 }
 
@@ -150,7 +155,7 @@ impl Server {
             let server = self.clone();
             self.tasks.spawn_to_end("rpc connection", async move {
                 if let Err(refused) = server.connection(tcp, remote, permit, slot).await {
-                    tracing::debug!(%remote, %refused, "connection refused");
+                    server.complain(remote, &refused);
                 }
             });
         }
@@ -171,17 +176,19 @@ impl Server {
             done = tokio::time::timeout(bound, acceptor.accept(tcp)) =>
                 done.map_err(|_elapsed| Refused::HandshakeTimeout(bound))??,
         };
-        let peer = peer_of(&tls)?;
-        let (slot, lifetime) = match peer {
+        let chain = tls.get_ref().1.peer_certificates().unwrap_or_default();
+        let shown = Shown::new(chain, identity.clone())?;
+        let (slot, lifetime) = match shown {
             Some(_) => (None, None),
             None => (Some(slot), Some(self.config.limits.anonymous_lifetime)),
         };
         let connection = Connection {
             remote,
-            peer,
+            shown,
             our_cluster: identity.cluster_id.clone(),
             admission: self.config.admission.clone(),
             clock: self.config.clock.clone(),
+            identity: self.config.identity.clone(),
             unary_timeout: self.config.limits.unary_timeout,
         };
         self.serve_http2(tls, connection, lifetime).await;
@@ -193,7 +200,7 @@ impl Server {
         let limits = &self.config.limits;
         let streams = Tasks::new();
         let remote = connection.remote;
-        let streams_max = if connection.peer.is_some() { limits.streams_max } else { ANONYMOUS_STREAMS_MAX };
+        let streams_max = if connection.shown.is_some() { limits.streams_max } else { ANONYMOUS_STREAMS_MAX };
         let service = Authorise { inner: self.routes.clone(), connection: Arc::new(connection) };
         let mut served = pin!(
             http2::Builder::new(StreamExecutor(streams.clone()))
@@ -228,6 +235,26 @@ impl Server {
         streams.stop();
     }
 
+    /// Says why a connection came to nothing: aloud when it is about time, since that is for a person to mend, but not more
+    /// often than a person reads.
+    fn complain(&self, remote: SocketAddr, refused: &Refused) {
+        let why = match refused {
+            Refused::Handshake(e) => time_error(e, remote),
+            _ => None,
+        };
+        let Some(why) = why else {
+            tracing::debug!(%remote, %refused, "connection refused");
+            return;
+        };
+        let mut last = self.complained.lock();
+        if last.is_none_or(|at| at.elapsed() >= COMPLAIN_PERIOD) {
+            *last = Some(tokio::time::Instant::now());
+            tracing::warn!(%remote, "connection refused: {why}");
+        } else {
+            tracing::debug!(%remote, "connection refused: {why}");
+        }
+    }
+
     /// The TLS settings for the identity of now.
     fn settings(&self) -> Result<(Arc<Identity>, TlsAcceptor), Refused> {
         let identity = self.config.identity.borrow().clone().ok_or(Refused::NoIdentity)?;
@@ -243,13 +270,10 @@ impl Server {
     }
 }
 
-/// What the client's certificate says; rustls has verified its chain. `None` when it showed none.
-fn peer_of(tls: &TlsStream<BoxStream>) -> Result<Option<(Peer, Duration)>, ca::InvalidPeer> {
-    let (_, session) = tls.get_ref();
-    match session.peer_certificates().and_then(|chain| chain.first()) {
-        None => Ok(None),
-        Some(leaf) => Ok(Some((Peer::from_certificate(leaf)?, ca::expires_at(leaf)?))),
-    }
+/// What is wrong with the time of a client's certificate, in words.
+fn time_error(error: &std::io::Error, remote: SocketAddr) -> Option<String> {
+    let rustls = error.get_ref().and_then(|e| e.downcast_ref::<rustls::Error>())?;
+    ca::time_error(rustls, &format!("the node at {remote}"))
 }
 
 impl<F> Executor<F> for StreamExecutor

@@ -96,7 +96,7 @@ async fn removal_demotion_and_expiry_take_effect_on_a_standing_connection() {
     world.state.0.lock().insert(id('n'), Role::Manager);
     world.clock.set(START + 25 * HOUR);
     let denied = call(channel.clone(), propose).await;
-    assert_eq!((denied.code(), denied.message().contains("has expired")), (Code::PermissionDenied, true));
+    assert_eq!((denied.code(), denied.message().contains("has expired")), (Code::Unauthenticated, true));
 
     world.clock.set(START);
     world.state.0.lock().remove(&id::<model::NodeId>('n'));

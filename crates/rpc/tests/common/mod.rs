@@ -132,7 +132,7 @@ impl Listener for MemListener {
 pub(crate) struct State(pub(crate) Arc<Mutex<BTreeMap<NodeId, Role>>>);
 
 impl Admission for State {
-    fn current_role(&self, node: &NodeId) -> Option<Role> {
+    fn current_role(&self, node: &NodeId, _issued_from: u64) -> Option<Role> {
         self.0.lock().get(node).copied()
     }
 }
@@ -184,8 +184,18 @@ impl World {
     }
 
     pub(crate) async fn serve(&self, addr: &str, identity: Arc<Identity>, routes: Routes, limits: ServerLimits) {
-        let listener = self.net.listen(addr.parse().unwrap()).await.unwrap();
         let (_, identity) = watch::channel(Some(identity));
+        self.serve_as(addr, identity, routes, limits).await;
+    }
+
+    pub(crate) async fn serve_as(
+        &self,
+        addr: &str,
+        identity: watch::Receiver<Option<Arc<Identity>>>,
+        routes: Routes,
+        limits: ServerLimits,
+    ) {
+        let listener = self.net.listen(addr.parse().unwrap()).await.unwrap();
         let (admission, clock) = (Arc::new(self.state.clone()), Arc::new(self.clock.clone()));
         serve(listener, ServeConfig { identity, admission, clock, limits }, routes, &self.tasks);
     }
