@@ -4,6 +4,8 @@
 //! is ([`Position`]), the state machine of each task ([`step`]), adoption and clean-up of containers, status reports that
 //! are resent until they are acknowledged, and the output of tasks for whoever asked for it.
 //!
+//! It keeps secrets and configs in memory only, its own and the machine's (`files`): for as long as a task needs them.
+//!
 //! **Must never** ask a manager for permission to keep running. What was assigned is on disk, so an agent carries on without
 //! managers, and after its own restart it adopts its containers instead of restarting them. It never touches a container
 //! that does not carry the label of its node ([`NODE_LABEL`]).
@@ -14,6 +16,7 @@
 
 #![forbid(unsafe_code)]
 
+mod files;
 mod link;
 mod logs;
 mod names;
@@ -34,7 +37,7 @@ pub use saved::SavedError;
 pub use set::Position;
 
 use engine::{Engine, EngineError};
-use model::{NodeId, Task};
+use model::{NodeId, PayloadId, Task};
 use parking_lot::Mutex;
 use seams::{Seams, Tasks};
 use std::path::PathBuf;
@@ -71,6 +74,7 @@ pub struct Agent {
     group: Tasks,
     info: watch::Receiver<SessionInfo>,
     view: Arc<Mutex<Vec<Task>>>,
+    handle: worker::Handle,
 }
 
 /// What all parts of an agent share.
@@ -117,10 +121,11 @@ impl Agent {
         let view = Arc::new(Mutex::new(Vec::new()));
         let (worker, handle) = worker::Worker::new(Arc::clone(&context), saved, group.clone(), Arc::clone(&view));
         let (info, info_rx) = watch::channel(SessionInfo::default());
+        let own_handle = handle.clone();
         group.spawn("agent worker", worker.run());
         group.spawn("agent engine watcher", watcher::run(Arc::clone(&context), handle.clone()));
         group.spawn_to_end("agent session", session::run(context, handle, info, group.clone()));
-        Ok(Agent { group, info: info_rx, view })
+        Ok(Agent { group, info: info_rx, view, handle: own_handle })
     }
 
     /// What the managers say of the cluster, whenever it changes.
@@ -133,6 +138,11 @@ impl Agent {
         self.view.lock().clone()
     }
 
+    /// The data of secrets and configs that it has in memory, for whoever checks that it has no more than it needs.
+    pub fn granted(&self) -> Vec<PayloadId> {
+        self.handle.granted()
+    }
+
     /// Says goodbye to the manager and stops, at most after `timeout`; false when something was still running then.
     /// Containers are left running.
     pub async fn stop(self, timeout: Duration) -> bool {
@@ -140,7 +150,7 @@ impl Agent {
     }
 }
 
-/// Stops and removes every container of this node and forgets its assignments: what is left to do once a node has left its
+/// Stops and removes every container of this node with the files it was given, and forgets its assignments: what is left to do once a node has left its
 /// cluster. The agent must be stopped before.
 ///
 /// # Errors
@@ -160,6 +170,10 @@ pub async fn remove_everything(config: &AgentConfig, seams: &Seams, engine: &dyn
             tracing::warn!(container = container.name, "cannot remove it: {error}");
             first_error.get_or_insert(error);
         }
+    }
+    if let Err(error) = engine.files().clear(config.node_id.as_str()).await {
+        tracing::warn!("cannot remove the files of this node's containers: {error}");
+        first_error.get_or_insert(error);
     }
     first_error.map_or(Ok(()), Err)
 }

@@ -1,8 +1,9 @@
 //! The way to a manager.
 
 use async_trait::async_trait;
-use model::{GossipKey, Role};
+use model::{GossipKey, NodeTls, Role};
 use std::time::Duration;
+use tokio::sync::watch;
 use tonic::transport::Channel;
 
 /// Picks a manager and connects to it. The node implements it; it knows the addresses and holds the certificate.
@@ -17,6 +18,15 @@ pub trait Link: Send + Sync + 'static {
     fn failed(&self, reason: &str);
     /// What the manager said of the cluster: the addresses to remember, for one.
     fn learned(&self, _info: &SessionInfo) {}
+    /// What this node says of its certificate; managers are told of a change at once. `None` when it has nothing to say.
+    fn tls(&self) -> Option<watch::Receiver<Option<NodeTls>>> {
+        None
+    }
+    /// Resolves when the connection behind the last channel should be replaced though nothing failed: the certificate that
+    /// it was made with is about to be worth nothing. The agent opens its next session on a new channel at once.
+    async fn outdated(&self) {
+        std::future::pending().await
+    }
 }
 
 /// No manager can be reached.
@@ -39,6 +49,12 @@ pub struct SessionInfo {
     pub desired_role: Option<Role>,
     /// Keys that seal gossip, the one to use first.
     pub gossip_keys: Vec<GossipKey>,
-    /// A certificate authority to trust, PEM; empty when the manager named none.
+    /// The certificate authorities to trust, PEM, of which the last signs; empty when the manager named none.
     pub root_certificate_pem: String,
+    /// How long a certificate is valid from its issue; zero when the manager did not say.
+    pub node_cert_expiry: Duration,
+    /// A certificate that was granted from a state of this log index, or of an older one, should be renewed.
+    pub certificate_after: u64,
+    /// Log index of the cluster's last change, as of all this: what an older one says is out of date.
+    pub cluster_version: u64,
 }

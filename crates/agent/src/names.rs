@@ -49,5 +49,6 @@ pub fn new_container(task: &Task, node: &NodeId) -> NewContainer {
         memory_reservation_bytes: resources.reservations.unwrap_or_default().memory_bytes,
         log_driver: task.spec.log_driver.clone(),
         ports: task.host_ports.clone(),
+        files: Vec::new(),
     }
 }

@@ -1,6 +1,7 @@
 //! One task: asks [`step`] what to do, and does it.
 
 use crate::Context;
+use crate::files::{Files, Granted};
 use crate::names;
 use crate::step::{self, Action, Seen, Step, Verdict, View, Wanted};
 use crate::worker::Input;
@@ -20,6 +21,8 @@ pub(crate) const CHANGES_AT_ONCE: usize = 16;
 pub(crate) struct Order {
     pub(crate) task: Arc<Task>,
     pub(crate) wanted: Wanted,
+    /// What it needs of secrets and configs, as far as it is here.
+    pub(crate) granted: Granted,
 }
 
 /// One task's runner.
@@ -37,6 +40,7 @@ pub(crate) struct Runner {
     pub(crate) was_unhealthy: bool,
     /// Attempts of the current action that failed.
     pub(crate) attempts: u32,
+    pub(crate) files: Files,
 }
 
 // === impl Runner ===
@@ -55,7 +59,9 @@ impl Runner {
         let look = status.state > TaskState::Assigned && !context.config.canaries.adopt_nothing;
         let container = status.container.as_ref().filter(|_| look).map(|c| c.id.clone());
         let seen = if look { Seen::Unknown } else { Seen::Absent };
-        Runner { context, orders, poke, worker, changes, status, seen, container, was_unhealthy: false, attempts: 0 }
+        let files = Files::default();
+        let (was_unhealthy, attempts) = (false, 0);
+        Runner { context, orders, poke, worker, changes, status, seen, container, was_unhealthy, attempts, files }
     }
 
     /// Until the task is forgotten.
@@ -68,8 +74,15 @@ impl Runner {
             }
             match step::step(self.view(&order), self.now()) {
                 Step::Move(status) => self.moved(&order, status).await,
-                Step::Do(Action::Wait) => self.wait().await,
+                Step::Do(Action::Wait) => match self.keep_files(&order).await {
+                    Ok(()) => self.wait().await,
+                    Err(error) => self.failed(&order, Action::Wait, error).await,
+                },
                 Step::Do(Action::Finish) => {
+                    if let Err(error) = self.remove_files(&order).await {
+                        self.failed(&order, Action::Finish, error).await;
+                        continue;
+                    }
                     // The worker is gone only when the agent stops.
                     let _ = self.worker.send(Input::Finished(order.task.id.clone())).await;
                     return;
@@ -125,6 +138,11 @@ impl Runner {
             Action::Start => {
                 let _slot = self.slot().await;
                 let Some(id) = self.container.clone() else { return Ok(()) };
+                // After a reboot they are gone, and the engine would refuse.
+                if self.place_files(order).await?.is_none() {
+                    self.wait().await;
+                    return Ok(());
+                }
                 // Whatever the answer, the engine knows better what became of it.
                 self.seen = Seen::Unknown;
                 self.context.engine.start(&id).await?;
@@ -170,8 +188,9 @@ impl Runner {
     }
 
     async fn prepare(&mut self, order: &Order) -> Result<(), EngineError> {
-        let Context { engine, config, .. } = &*self.context;
-        let container = names::new_container(&order.task, &config.node_id);
+        let context = Arc::clone(&self.context);
+        let Context { engine, config, .. } = &*context;
+        let mut container = names::new_container(&order.task, &config.node_id);
         let auth = container.spec.registry_auth.as_ref().map(|a| a.0.as_str());
         let mut orders = self.orders.clone();
         tokio::select! {
@@ -180,6 +199,11 @@ impl Runner {
             _ = orders.wait_for(|o| !o.wanted.is_live()) => return Ok(()),
             pulled = engine.pull(&container.spec.image, auth) => pulled?,
         }
+        let Some(files) = self.place_files(order).await? else {
+            self.wait().await;
+            return Ok(());
+        };
+        container.files = files;
         let _slot = self.slot().await;
         if !self.orders.borrow().wanted.is_live() {
             return Ok(());

@@ -59,7 +59,7 @@ pub(crate) async fn read(disk: &dyn Disk, path: &Path) -> Result<Saved, SavedErr
         Ok(Some(bytes)) => bytes,
         Err(source) => return Err(SavedError::Unreadable { path, source }),
     };
-    let saved: Saved = match rmp_serde::from_slice(&bytes) {
+    let saved: Saved = match model::persisted::decode(&bytes) {
         Ok(saved) => saved,
         Err(e) => return Err(SavedError::Damaged { path, reason: e.to_string() }),
     };

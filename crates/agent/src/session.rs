@@ -2,10 +2,10 @@
 //! again with the next manager; tasks do not notice.
 
 use crate::outbox::BATCH_MAX;
-use crate::set::{Outcome, Update};
+use crate::set::{Outcome, Parts, Update};
 use crate::worker::Handle;
 use crate::{Context, SessionInfo, logs};
-use model::{GossipKey, NodeDescription, Role};
+use model::{GossipKey, NodeDescription, NodeTls, Role};
 use parking_lot::Mutex;
 use rpc::proto::dispatcher as proto;
 use rpc::proto::dispatcher::dispatcher_client::DispatcherClient;
@@ -56,6 +56,8 @@ enum Ended {
     Nonsense(#[from] crate::set::BadUpdate),
     #[error("the manager is behind: what it assigns is older than what this node already has")]
     Behind,
+    #[error("the connection is replaced: its certificate was renewed")]
+    Outdated,
     #[error("the agent stops")]
     Stopping,
 }
@@ -79,6 +81,10 @@ pub(crate) async fn run(context: Arc<Context>, worker: Handle, info: watch::Send
     while !group.is_stopped() {
         let began = Instant::now();
         let ended = session.one(&group).await;
+        if let Err(Ended::Outdated) = ended {
+            tracing::debug!("{}", Ended::Outdated);
+            continue;
+        }
         session.info.send_if_modified(|i| std::mem::take(&mut i.connected));
         let Err(ended) = ended else { return };
         tracing::info!("no session with a manager: {ended}");
@@ -107,9 +113,13 @@ impl Session {
             let channel =
                 timeout(RPC_TIMEOUT, self.context.link.channel()).await.map_err(|_| Ended::Timeout("connect"))??;
             let (requests, request_rx) = mpsc::channel(16);
-            let described = self.described.lock().clone();
+            let mut described = self.described.lock().clone();
             // An engine that hangs must not delay the second session: it begins with what is known.
-            let described = if is_known(&described) { described } else { self.describe().await };
+            if is_known(&described) {
+                described.tls = self.context.link.tls().and_then(|tls| tls.borrow().clone());
+            } else {
+                described = self.describe().await;
+            }
             self.described.lock().clone_from(&described);
             // The channel is new and has room.
             let _ = requests.try_send(describe_request(&described));
@@ -139,6 +149,7 @@ impl Session {
             ended = self.keep_described(&requests) => ended,
             ended = self.follow_assignments(&channel, &session_id) => ended,
             ended = self.report(&channel, &session_id) => ended,
+            () = self.context.link.outdated() => Ended::Outdated,
             () = logs::serve(&self.context, &self.worker, &channel, &session_id, &own) => Ended::Closed("log subscriptions"),
         };
         own.stop();
@@ -164,6 +175,7 @@ impl Session {
         if let Some(hostname) = &self.context.config.hostname {
             description.hostname.clone_from(hostname);
         }
+        description.tls = self.context.link.tls().and_then(|tls| tls.borrow().clone());
         description
     }
 
@@ -183,6 +195,9 @@ impl Session {
             },
             gossip_keys: keys.collect(),
             root_certificate_pem: message.root_certificate_pem,
+            node_cert_expiry: Duration::from_secs(message.node_cert_expiry_s),
+            certificate_after: message.certificate_after,
+            cluster_version: message.cluster_version,
         };
         self.context.link.learned(&info);
         self.info.send_if_modified(|old| std::mem::replace(old, info.clone()) != info);
@@ -216,10 +231,19 @@ impl Session {
 
     /// Sends the description again when it changed.
     async fn keep_described(&self, requests: &mpsc::Sender<proto::SessionRequest>) -> Ended {
+        let mut tls = self.context.link.tls();
         loop {
             let sent = self.described.lock().clone();
-            // Without an engine there was nothing to say yet: ask again soon.
-            tokio::time::sleep(if is_known(&sent) { DESCRIBE_EVERY } else { DESCRIBE_TIMEOUT }).await;
+            // What changed before this loop listened is sent at once.
+            if tls.as_mut().is_none_or(|t| *t.borrow_and_update() == sent.tls) {
+                // Without an engine there was nothing to say yet: ask again soon.
+                let wait = tokio::time::sleep(if is_known(&sent) { DESCRIBE_EVERY } else { DESCRIBE_TIMEOUT });
+                tokio::select! {
+                    biased;
+                    () = changed(&mut tls) => {}
+                    () = wait => {}
+                }
+            }
             let now = self.describe().await;
             if now != sent {
                 self.described.lock().clone_from(&now);
@@ -243,17 +267,22 @@ impl Session {
         let mut have = self.worker.position().map(Into::into);
         let mut behind_until = None;
         loop {
-            let ask = proto::AssignmentsRequest { session_id: session_id.to_owned(), have };
+            // Plain data always encodes.
+            let granted =
+                self.worker.granted().iter().map(|id| rmp_serde::to_vec_named(id).unwrap_or_default()).collect();
+            let ask = proto::AssignmentsRequest { session_id: session_id.to_owned(), have, granted };
             let stream = timeout(RPC_TIMEOUT, client.assignments(ask)).await;
             let stream = stream.map_err(|_| Ended::Timeout("send assignments"))?.map_err(rpc("send assignments"))?;
             let mut stream = stream.into_inner();
+            let mut parts = Parts::default();
             loop {
                 let message = match behind_until {
                     None => stream.message().await,
                     Some(until) => tokio::time::timeout_at(until, stream.message()).await.map_err(|_| Ended::Behind)?,
                 };
                 let message = message.map_err(rpc("send assignments"))?.ok_or(Ended::Closed("assignments"))?;
-                match self.worker.update(Update::parse(message)?).await {
+                let Some(update) = parts.add(Update::parse(message)?)? else { continue };
+                match self.worker.update(update).await {
                     None => return Ok(()),
                     Some(Outcome::Applied { .. }) => behind_until = None,
                     Some(Outcome::Stale) => {
@@ -306,6 +335,17 @@ impl Session {
             tokio::time::sleep(backoff).await;
             backoff = (backoff * 2).min(BACKOFF_LAST);
         }
+    }
+}
+
+/// Resolves when what the node says of its certificate changes.
+async fn changed(tls: &mut Option<watch::Receiver<Option<NodeTls>>>) {
+    let changed = match tls {
+        Some(tls) => tls.changed().await.is_ok(),
+        None => false,
+    };
+    if !changed {
+        std::future::pending().await
     }
 }
 

@@ -1,14 +1,15 @@
 //! Holds the assignment set and every task's status; the only one that changes either. What changed is on disk before
 //! anything is done about it, and before a manager hears of it.
 
+use crate::files::Granted;
 use crate::outbox::Outbox;
 use crate::runner::{self, Order, Runner};
 use crate::saved::{self, Saved};
 use crate::set::{AssignmentSet, Outcome, Position, Update};
 use crate::step::Wanted;
 use crate::{Context, names};
-use engine::{ContainerEvent, ContainerState};
-use model::{Task, TaskId, TaskState, TaskStatus};
+use engine::{ContainerEvent, ContainerState, FilePlace};
+use model::{PayloadId, Task, TaskId, TaskState, TaskStatus};
 use parking_lot::Mutex;
 use seams::Tasks;
 use std::collections::{BTreeMap, BTreeSet};
@@ -36,6 +37,8 @@ pub(crate) enum Input {
     },
     /// An orphan was removed, or could not be.
     OrphanDone(String),
+    /// The tasks whose files are on this machine.
+    FilesListed(Vec<String>),
 }
 
 /// How others reach the worker.
@@ -44,6 +47,7 @@ pub(crate) struct Handle {
     inputs: mpsc::Sender<Input>,
     pub(crate) outbox: Arc<Outbox>,
     position: Arc<Mutex<Option<Position>>>,
+    granted: Arc<Mutex<Vec<PayloadId>>>,
     view: Arc<Mutex<Vec<Task>>>,
 }
 
@@ -57,6 +61,8 @@ pub(crate) struct Worker {
     running: BTreeMap<TaskId, Running>,
     /// A manager confirmed the set since the start: what it does not contain really should not be here.
     synced: bool,
+    /// Files of tasks that are not here any more were looked for.
+    files_swept: bool,
     /// Containers being removed because no task explains them.
     orphans: BTreeSet<String>,
     changes: Arc<Semaphore>,
@@ -100,6 +106,11 @@ impl Handle {
         *self.position.lock()
     }
 
+    /// The data of secrets and configs that is here.
+    pub(crate) fn granted(&self) -> Vec<PayloadId> {
+        self.granted.lock().clone()
+    }
+
     /// A task of this node with the agent's status.
     pub(crate) fn task(&self, id: &TaskId) -> Option<Task> {
         let view = self.view.lock();
@@ -118,16 +129,17 @@ impl Worker {
     ) -> (Worker, Handle) {
         let (sender, inputs) = mpsc::channel(INPUTS_MAX);
         let position = Arc::new(Mutex::new(saved.position));
-        let handle = Handle { inputs: sender, outbox: Arc::default(), position, view };
+        let handle = Handle { inputs: sender, outbox: Arc::default(), position, granted: Arc::default(), view };
         let tasks = saved.tasks.into_iter().map(|t| (t.id.clone(), t)).collect();
         let worker = Worker {
             context,
             group,
             handle: handle.clone(),
             inputs,
-            set: AssignmentSet { position: saved.position, tasks },
+            set: AssignmentSet { position: saved.position, tasks, data: BTreeMap::new() },
             running: BTreeMap::new(),
             synced: false,
+            files_swept: false,
             orphans: BTreeSet::new(),
             changes: Arc::new(Semaphore::new(runner::CHANGES_AT_ONCE)),
         };
@@ -206,6 +218,7 @@ impl Worker {
             Input::OrphanDone(id) => {
                 self.orphans.remove(&id);
             }
+            Input::FilesListed(tasks) => self.sweep_files(tasks),
         }
     }
 
@@ -229,6 +242,7 @@ impl Worker {
 
     fn act(&mut self, effects: Effects) {
         *self.handle.position.lock() = self.set.position;
+        *self.handle.granted.lock() = self.set.data.keys().cloned().collect();
         if effects.set_changed {
             self.give_orders();
         }
@@ -262,7 +276,9 @@ impl Worker {
             }
         }
         for task in self.set.tasks.values() {
-            let order = Order { task: Arc::new(task.clone()), wanted: Wanted::of(task.desired) };
+            let wanted = Wanted::of(task.desired);
+            let granted = Granted::of(task, &self.set.data, self.synced);
+            let order = Order { task: Arc::new(task.clone()), wanted, granted };
             match self.running.get(&task.id) {
                 Some(running) => {
                     running.orders.send_if_modified(|o| std::mem::replace(o, order.clone()) != order);
@@ -307,6 +323,16 @@ impl Worker {
         if !self.synced || self.context.config.canaries.adopt_nothing {
             return;
         }
+        if !std::mem::replace(&mut self.files_swept, true) {
+            let (context, handle) = (Arc::clone(&self.context), self.handle.clone());
+            self.group.spawn("agent files", async move {
+                match context.engine.files().list(context.config.node_id.as_str()).await {
+                    Ok(tasks) if tasks.is_empty() => {}
+                    Ok(tasks) => handle.send(Input::FilesListed(tasks)).await,
+                    Err(error) => tracing::warn!("cannot look for files that no task needs: {error}"),
+                }
+            });
+        }
         for container in containers {
             let node = &self.context.config.node_id;
             let Some(task) = names::task_of(&container, node) else { continue };
@@ -327,6 +353,27 @@ impl Worker {
                 handle.send(Input::OrphanDone(container.id)).await;
             });
         }
+    }
+}
+
+// === Files that no task needs ===
+
+impl Worker {
+    /// Removes files of tasks that are not here: this agent did not run when they went.
+    fn sweep_files(&self, tasks: Vec<String>) {
+        let node = self.context.config.node_id.as_str();
+        let known = |task: &String| self.running.keys().any(|id| id.as_str() == task);
+        let places = tasks.iter().filter(|t| !known(t)).filter_map(|task| FilePlace::new(node, task).ok());
+        let places: Vec<FilePlace> = places.collect();
+        let context = Arc::clone(&self.context);
+        self.group.spawn("agent files", async move {
+            for place in places {
+                match context.engine.files().remove(&place).await {
+                    Ok(()) => tracing::info!(task = place.owner(), "files that no task needs were removed"),
+                    Err(error) => tracing::warn!(task = place.owner(), "cannot remove files no task needs: {error}"),
+                }
+            }
+        });
     }
 }
 

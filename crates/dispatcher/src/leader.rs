@@ -69,7 +69,7 @@ impl LeaderReports {
     pub async fn report(&self, request: ReportRequest) -> Result<Accepted, ReportError> {
         let not_leader = || ReportError::NotLeader { leader_addr: String::new() };
         let reign = self.reign.lock().clone().ok_or_else(not_leader)?;
-        let mut refused = self.record(&reign, &request.sessions);
+        let (mut refused, untold) = self.record(&reign, &request.sessions);
         let reports: Vec<Reported> = request.statuses.iter().filter_map(Reported::from_manager).collect();
         refused += u32::try_from(request.statuses.len() - reports.len()).unwrap_or(u32::MAX);
         if !reports.is_empty() {
@@ -77,7 +77,7 @@ impl LeaderReports {
             reign.statuses.send(Waiting { reports, done }).await.map_err(|_| not_leader())?;
             refused += outcome.await.map_err(|_| not_leader())??;
         }
-        Ok(Accepted { refused })
+        Ok(Accepted { refused, untold })
     }
 
     /// Leads, until the returned future is dropped: run it from when this manager became the leader until it is none.
@@ -90,10 +90,11 @@ impl LeaderReports {
         tokio::join!(self.write_statuses(queue), self.judge_nodes(&reign, suspects));
     }
 
-    fn record(&self, reign: &Reign, reports: &[SessionReport]) -> u32 {
+    /// Gives how many were refused, and whose description was not taken.
+    fn record(&self, reign: &Reign, reports: &[SessionReport]) -> (u32, Vec<String>) {
         let snapshot = self.store.local();
         let now = Instant::now();
-        let mut refused = 0;
+        let (mut refused, mut untold) = (0, Vec::new());
         let mut sessions = reign.sessions.lock();
         for report in reports {
             // Only members are remembered, so that memory is bounded by the store.
@@ -103,14 +104,16 @@ impl LeaderReports {
             };
             let readable = (1..=DESCRIPTION_BYTES_MAX).contains(&report.description.len());
             let description: Option<NodeDescription> =
-                readable.then(|| rmp_serde::from_slice(&report.description).ok()).flatten();
-            sessions.record(&node, report, description, now);
+                readable.then(|| model::persisted::decode(&report.description).ok()).flatten();
+            if !sessions.record(&node, report, description, now) {
+                untold.push(report.node_id.clone());
+            }
         }
         drop(sessions);
         if !reports.is_empty() {
             reign.heard.notify_one();
         }
-        refused
+        (refused, untold)
     }
 
     fn wall(&self) -> Timestamp {

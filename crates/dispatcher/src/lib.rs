@@ -3,7 +3,7 @@
 //! **Owns** sessions and their heartbeats, the assignment sets that agents follow, the way of task statuses to the leader,
 //! the leader's verdict whether a node is ready or down ([`judge`]), and the way of task output to whoever reads it.
 //!
-//! **Must never** decide what should run, read another node's tasks into a set, or take a caller's word for who it is: the
+//! **Must never** decide what should run, read another node's tasks or secrets into a set, or take a caller's word for who it is: the
 //! node id is that of the caller's certificate. Anything that a follower serves comes from its own applied state, so the
 //! leader's load does not grow with the number of nodes and a leader change disturbs none of them.
 //!
@@ -48,6 +48,12 @@ pub enum ReportError {
         /// Who leads, as far as known; empty when not.
         leader_addr: String,
     },
+    /// The leader does not take the reporting manager for one: it was demoted, and may not know it yet.
+    #[error("the leader takes no reports of this node: {reason}")]
+    Denied {
+        /// Its words.
+        reason: String,
+    },
     /// No leader could be asked, or it could not commit.
     #[error("the leader cannot take reports now: {reason}")]
     Unavailable {
@@ -65,6 +71,8 @@ pub struct Canary {
     pub forget_brake: bool,
     /// Serves an agent the whole set from this manager's past, whatever it has seen elsewhere.
     pub serve_from_behind: bool,
+    /// Sends every secret and config to every node.
+    pub grant_everything: bool,
 }
 
 /// A session lapses after so many heartbeat periods of silence (SwarmKit's grace multiplier).
@@ -97,5 +105,7 @@ pub const STATUS_PATIENCE: Duration = Duration::from_secs(4);
 pub const CATCH_UP_PATIENCE: Duration = Duration::from_secs(3);
 /// Bytes of a node description.
 pub const DESCRIPTION_BYTES_MAX: usize = 64 << 10;
-/// Assignment bytes in one incremental message; a quarter of the gRPC limit leaves room for one large task.
+/// Assignment bytes in one message; a quarter of the gRPC limit leaves room for one large task, or the largest config.
 pub const ASSIGNMENT_BYTES: usize = model::limits::RPC_MESSAGE_BYTES_MAX / 4;
+/// Secrets and configs that an agent may say it has: as many as its tasks can use.
+pub const GRANTED_MAX: usize = 65_536;

@@ -83,14 +83,15 @@ enum Verdict {
 // === impl SessionsSeen ===
 
 impl SessionsSeen {
-    /// Notes what a manager reports at `now`. Reports may come late and out of order: the last heartbeat wins.
+    /// Notes what a manager reports at `now`. Reports may come late and out of order: the last heartbeat wins. False when the
+    /// description that came with it was not taken for that reason.
     pub fn record(
         &mut self,
         node: &NodeId,
         report: &SessionReport,
         description: Option<NodeDescription>,
         now: Instant,
-    ) {
+    ) -> bool {
         let last = now.checked_sub(Duration::from_millis(report.silent_ms)).unwrap_or(now);
         let seen = self.0.entry(node.clone()).or_insert_with(|| Seen {
             last,
@@ -107,7 +108,9 @@ impl SessionsSeen {
             if description.is_some() {
                 seen.description = description;
             }
+            return true;
         }
+        description.is_none()
     }
 
     /// What was heard of one node.

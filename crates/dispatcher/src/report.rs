@@ -121,7 +121,7 @@ async fn send(leader: &dyn Leader, request: ReportRequest, deadline: Instant) ->
 
 /// Tells the leader of the sessions: at once when somebody came, left or changed, of heartbeats four times a period. When
 /// another leader took over it is told everything. While it cannot be reached for long, agents are sent elsewhere, and an
-/// empty report asks whether it is back.
+/// empty report asks whether it is back; when it will not hear this manager, they are sent elsewhere at once.
 pub(crate) async fn send_sessions(
     leader: Arc<dyn Leader>,
     sessions: Arc<Mutex<Sessions>>,
@@ -131,6 +131,7 @@ pub(crate) async fn send_sessions(
 ) {
     let mut term_open = true;
     let mut reached = Instant::now();
+    let mut denied = false;
     loop {
         let every = period() / 4;
         tokio::select! {
@@ -144,7 +145,7 @@ pub(crate) async fn send_sessions(
         }
         let told = sessions.lock().report(Instant::now(), period() * GRACE_PERIODS);
         let in_vain = reached.elapsed();
-        if in_vain >= period() * CUT_OFF_PERIODS {
+        if denied || in_vain >= period() * CUT_OFF_PERIODS {
             sessions.lock().cut_off();
         } else if told.reports.is_empty() {
             reached = Instant::now();
@@ -152,14 +153,19 @@ pub(crate) async fn send_sessions(
         }
         let request = ReportRequest { statuses: Vec::new(), sessions: told.reports.clone() };
         match tokio::time::timeout(REPORT_TIMEOUT, leader.report(request)).await {
-            Ok(Ok(_accepted)) => {
+            Ok(Ok(accepted)) => {
                 reached = Instant::now();
+                denied = false;
                 let mut sessions = sessions.lock();
                 sessions.reconnected();
-                sessions.told(&told);
+                sessions.told(&told, &accepted.untold);
             }
             Ok(Err(error)) => {
                 tracing::debug!(%error, "the leader was not told of the sessions");
+                if matches!(error, ReportError::Denied { .. }) {
+                    denied = true;
+                    sessions.lock().cut_off();
+                }
                 tokio::time::sleep(RETRY).await;
             }
             Err(_elapsed) => tracing::debug!("the leader did not answer a session report"),

@@ -139,7 +139,7 @@ impl Service for Dispatcher {
         let (sender, receiver) = mpsc::channel(STREAM_BUFFER);
         let shared = self.shared.clone();
         self.shared.tasks.spawn("assignments", async move {
-            let status = shared.serve_assignments(node, request.have, ended, &sender).await;
+            let status = shared.serve_assignments(node, request, ended, &sender).await;
             let _the_agent_is_gone = sender.try_send(Err(status));
         });
         Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))
@@ -290,18 +290,18 @@ impl Shared {
     async fn serve_assignments(
         &self,
         node: NodeId,
-        have: Option<Position>,
+        request: AssignmentsRequest,
         ended: CancellationToken,
         sender: &Sender<AssignmentsMessage>,
     ) -> Status {
-        let have = have.filter(|_| !self.canary.serve_from_behind);
+        let have = request.have.filter(|_| !self.canary.serve_from_behind);
         if let Some(have) = &have
             && let Err(status) = self.catch_up(have).await
         {
             return status;
         }
         let mut wake = self.hub.node(&node);
-        let mut assignments = Assignments::new(node.clone(), have);
+        let mut assignments = Assignments::new(node.clone(), have, &request.granted, self.canary);
         let mut last_sent: Option<Instant> = None;
         loop {
             wake.borrow_and_update();
@@ -341,7 +341,7 @@ impl Shared {
             return None;
         }
         for message in assignments.send(&snapshot, batch) {
-            let bytes: usize = message.put.iter().map(Vec::len).sum();
+            let bytes: usize = message.put.iter().chain(&message.grant).map(Vec::len).sum();
             if bytes > model::limits::RPC_MESSAGE_BYTES_MAX {
                 return Some(Err(Status::resource_exhausted(format!(
                     "the tasks of node {node} take {bytes} bytes, more than a message may have; remove some of them"
@@ -394,7 +394,8 @@ fn description(bytes: &[u8]) -> Result<NodeDescription, Status> {
             bytes.len()
         )));
     }
-    rmp_serde::from_slice(bytes).map_err(|e| Status::invalid_argument(format!("cannot read the node description: {e}")))
+    model::persisted::decode(bytes)
+        .map_err(|e| Status::invalid_argument(format!("cannot read the node description: {e}")))
 }
 
 /// What a node should know; `None` when it is no member.
@@ -403,7 +404,12 @@ fn session_message(snapshot: &Snapshot, node: &NodeId, id: &str) -> Option<Sessi
         Role::Worker => "worker",
         Role::Manager => "manager",
     };
-    Some(SessionMessage { desired_role: role.to_owned(), ..first_message(snapshot, id) })
+    let promoted = snapshot.cluster().and_then(|c| c.security.certificates.promoted_after.get(node).copied());
+    Some(SessionMessage {
+        desired_role: role.to_owned(),
+        certificate_after: promoted.unwrap_or_default(),
+        ..first_message(snapshot, id)
+    })
 }
 
 /// What any member should know.
@@ -420,6 +426,9 @@ fn first_message(snapshot: &Snapshot, id: &str) -> SessionMessage {
         heartbeat_period_ms: u64::try_from(heartbeat_period(snapshot).as_millis()).unwrap_or(u64::MAX),
         desired_role: String::new(),
         gossip_keys: keys.unwrap_or_default(),
-        root_certificate_pem: cluster.map(|c| c.root_ca.cert_pem.clone()).unwrap_or_default(),
+        root_certificate_pem: cluster.map(|c| c.trusted_roots_pem()).unwrap_or_default(),
+        node_cert_expiry_s: cluster.map_or(0, |c| c.spec.node_cert_expiry.as_secs()),
+        certificate_after: 0,
+        cluster_version: cluster.map_or(0, |c| c.meta.version),
     }
 }

@@ -146,8 +146,8 @@ impl Sessions {
         Told { reports, at: Some(now) }
     }
 
-    /// The leader has it.
-    pub(crate) fn told(&mut self, told: &Told) {
+    /// The leader has it, but for the descriptions of the nodes `untold`.
+    pub(crate) fn told(&mut self, told: &Told, untold: &[String]) {
         let Some(at) = told.at else { return };
         for report in &told.reports {
             if report.closed {
@@ -156,8 +156,9 @@ impl Sessions {
                 let heard = at - Duration::from_millis(report.silent_ms);
                 session.told = Some(session.told.map_or(heard, |t| t.max(heard)));
                 // What changed while the report was under way is told again.
-                session.told_description |=
-                    !report.description.is_empty() && report.description == encode(&session.description);
+                session.told_description |= !report.description.is_empty()
+                    && !untold.contains(&report.node_id)
+                    && report.description == encode(&session.description);
             }
         }
     }
@@ -206,6 +207,20 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn a_description_that_the_leader_did_not_take_is_told_again() {
+        let mut sessions = Sessions::default();
+        let (grace, now) = (Duration::from_secs(3), Instant::now());
+        sessions.open(&node(), "a".into(), String::new(), NodeDescription::default(), now).unwrap();
+        let told = sessions.report(now, grace);
+        sessions.told(&told, &[node().to_string()]);
+        assert!(sessions.has_news());
+        let again = sessions.report(now, grace);
+        assert_eq!(again.reports[0].description, told.reports[0].description);
+        sessions.told(&again, &[]);
+        assert!(!sessions.has_news());
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn a_newer_session_ends_the_older_and_only_it_counts() {
         let mut sessions = Sessions::default();
         let now = Instant::now();
@@ -236,20 +251,20 @@ mod tests {
         assert!(sessions.has_news());
         let told = sessions.report(start, grace);
         assert!(!told.reports[0].description.is_empty());
-        sessions.told(&told);
+        sessions.told(&told, &[]);
         assert!(!sessions.has_news());
         assert!(sessions.report(start, grace).reports.is_empty());
         let later = start + Duration::from_secs(1);
         sessions.heartbeat(&node(), "s", later);
         let told = sessions.report(later + Duration::from_millis(20), grace);
         assert_eq!((told.reports[0].silent_ms, told.reports[0].description.len()), (20, 0));
-        sessions.told(&told);
+        sessions.told(&told, &[]);
         sessions.forget_told();
         assert!(!sessions.report(later, grace).reports[0].description.is_empty());
         sessions.close(&node(), "s", true, later);
         let told = sessions.report(later, grace);
         assert!(told.reports[0].closed);
-        sessions.told(&told);
+        sessions.told(&told, &[]);
         assert!(!sessions.has_news());
     }
 }

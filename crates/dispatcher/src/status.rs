@@ -65,7 +65,7 @@ impl Reported {
 }
 
 fn decode(bytes: &[u8], task: &TaskId) -> Result<TaskStatus, Refused> {
-    rmp_serde::from_slice(bytes).map_err(|e| Refused::Unreadable { task: task.clone(), reason: e.to_string() })
+    model::persisted::decode(bytes).map_err(|e| Refused::Unreadable { task: task.clone(), reason: e.to_string() })
 }
 
 /// An engine's novel does not travel the log.

@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use tonic::{Code, Streaming};
 
 async fn assignments(client: &mut Client, session: &Session, have: Option<Position>) -> Streaming<AssignmentsMessage> {
-    let request = AssignmentsRequest { session_id: session.id.clone(), have };
+    let request = AssignmentsRequest { session_id: session.id.clone(), have, granted: Vec::new() };
     client.assignments(request).await.expect("the session is good").into_inner()
 }
 
@@ -164,7 +164,7 @@ async fn strangers_are_refused_and_a_removed_node_loses_its_session() {
     assert_eq!(status.code(), Code::PermissionDenied);
     let mut client = manager.client(1);
     let mut session = Session::open(&mut client).await.unwrap();
-    let foreign = AssignmentsRequest { session_id: session.id.clone(), have: None };
+    let foreign = AssignmentsRequest { session_id: session.id.clone(), have: None, granted: Vec::new() };
     assert_eq!(manager.client(2).assignments(foreign).await.unwrap_err().code(), Code::FailedPrecondition);
     let mut tx = Transaction::new(model::Timestamp(9));
     tx.changes.push(Change::Remove(id::<model::NodeId>(1).into()));
@@ -296,6 +296,27 @@ async fn a_manager_without_a_leader_sends_its_agents_elsewhere_until_it_has_one(
     *manager.way.cut.lock() = false;
     while Session::open(&mut client).await.is_err() {
         tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_manager_that_is_one_no_more_sends_its_agents_elsewhere_at_once() {
+    let manager = Manager::start().await;
+    let mut client = manager.client(1);
+    let mut session = Session::open(&mut client).await.unwrap();
+    session.beat(&manager.tasks);
+    manager.until(|s| s.node(&id(1)).is_some_and(|n| n.status.state == NodeState::Ready)).await;
+    *manager.way.denied.lock() = true;
+    let demoted = Instant::now();
+    while let Ok(Some(_)) = session.messages.message().await {}
+    // With the next heartbeat that it cannot hand on, before the node counts as silent.
+    assert!(demoted.elapsed() < Duration::from_secs(2), "{:?}", demoted.elapsed());
+    assert!(Session::open(&mut client).await.is_err(), "and takes no others");
+
+    // It was a mistake, or it was promoted again.
+    *manager.way.denied.lock() = false;
+    while Session::open(&mut client).await.is_err() {
+        tokio::time::sleep(Duration::from_millis(100)).await;
     }
 }
 

@@ -11,16 +11,19 @@
 mod docker;
 pub mod embedded;
 mod error;
+mod files;
 mod types;
 
 pub use docker::{DockerEngine, DockerOptions, InvalidDockerHost};
 pub use embedded::EmbeddedEngine;
 pub use error::EngineError;
+pub use files::{FileMount, FilePlace, HostFile, HostFiles};
 pub use types::{ContainerEvent, ContainerPhase, ContainerState, Health, LogChunk, LogOptions, NewContainer};
 
 use async_trait::async_trait;
 use futures::stream::BoxStream;
 use model::NodeDescription;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// What the agent needs of a container engine.
@@ -52,6 +55,10 @@ pub trait Engine: Send + Sync + 'static {
         id: &str,
         options: LogOptions,
     ) -> Result<BoxStream<'static, Result<LogChunk, EngineError>>, EngineError>;
+    /// Sends a signal (`SIGHUP`) to its main process. An error when it does not run.
+    async fn signal(&self, id: &str, signal: &str) -> Result<(), EngineError>;
+    /// Where files for its containers are kept in memory.
+    fn files(&self) -> Arc<dyn HostFiles>;
     /// `docker` or `embedded`: for whatever shows a node or its tasks.
     fn kind(&self) -> &'static str;
 }

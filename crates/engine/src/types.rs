@@ -21,6 +21,8 @@ pub struct NewContainer {
     pub log_driver: Option<LogDriver>,
     /// Ports to publish on the node.
     pub ports: Vec<PortConfig>,
+    /// Files of the node's that it sees read-only, beside the mounts of `spec`.
+    pub files: Vec<crate::FileMount>,
 }
 
 /// A container as it is.

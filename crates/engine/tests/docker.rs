@@ -353,7 +353,8 @@ async fn a_pull_without_a_registry_is_quick_and_content_with_what_is_here() {
     // Nobody listens on port 1.
     let Err(EngineError::NotFound(text)) = engine.pull("127.0.0.1:1/swarmlite/none", None).await else { panic!() };
     assert!(text.starts_with("No such image: 127.0.0.1:1/swarmlite/none:latest (pull failed: "), "{text}");
-    let offline = DockerEngine::new(&DockerOptions { host: host(), prefer_offline_images: true }).unwrap();
+    let options = DockerOptions { host: host(), prefer_offline_images: true, ..DockerOptions::default() };
+    let offline = DockerEngine::new(&options).unwrap();
     offline.pull(IMAGE, Some("not even looked at")).await.unwrap();
 }
 

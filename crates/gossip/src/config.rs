@@ -23,6 +23,10 @@ pub mod fact {
     pub const ENGINE: &str = "engine.version";
     /// The version of Swarmlite that it runs.
     pub const VERSION: &str = "swarmlite.version";
+    /// Ids of the gossip keys that it can open, the one that it seals with first (`7,6`).
+    pub const GOSSIP_KEYS: &str = "gossip.keys";
+    /// Id of the gossip key under which it has sealed so much that another one is due.
+    pub const GOSSIP_KEY_WORN: &str = "gossip.key-worn";
 }
 
 /// Facts of one node.
@@ -73,6 +77,9 @@ pub struct GossipTimings {
     pub dead_node_grace: Duration,
     /// How long the trace of a removed fact is kept. A node that was cut off for longer gets the whole state anew.
     pub removed_fact_grace: Duration,
+    /// Facts of all nodes together, removed ones included. More come from a member that means harm, or from a mistake: gossip
+    /// then begins anew, with an empty memory.
+    pub state_entries_max: usize,
 }
 
 impl Default for GossipTimings {
@@ -86,6 +93,8 @@ impl Default for GossipTimings {
             // Each one kept costs 71 bytes in every message, and a message has room for about 900 nodes.
             dead_node_grace: Duration::from_secs(600),
             removed_fact_grace: Duration::from_secs(3600),
+            // As many nodes as a message has room for, with all the facts that a node may have.
+            state_entries_max: 60_000,
         }
     }
 }

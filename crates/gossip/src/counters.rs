@@ -42,21 +42,48 @@ pub struct GossipCounters {
     pub receive_errors: u64,
     /// Times that gossip had to be started again.
     pub restarts: u64,
+    /// How many of these were because somebody had filled its memory.
+    pub overfull: u64,
+}
+
+/// What this node has sealed under the key that it seals with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct KeyUse {
+    /// The key's id.
+    pub key_id: u32,
+    /// Datagrams.
+    pub datagrams: u64,
+    /// Bytes of them.
+    pub bytes: u64,
 }
 
 /// The counters, shared.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Count(Arc<Mutex<GossipCounters>>);
+pub(crate) struct Count(Arc<Mutex<(GossipCounters, KeyUse)>>);
 
 // === impl Count ===
 
 impl Count {
     pub(crate) fn add(&self, change: impl FnOnce(&mut GossipCounters)) {
-        change(&mut self.0.lock());
+        change(&mut self.0.lock().0);
     }
 
     pub(crate) fn snapshot(&self) -> GossipCounters {
-        *self.0.lock()
+        self.0.lock().0
+    }
+
+    /// Notes a datagram that was sealed; another key begins at nothing.
+    pub(crate) fn sealed(&self, key_id: u32, bytes: usize) {
+        let usage = &mut self.0.lock().1;
+        if usage.key_id != key_id {
+            *usage = KeyUse { key_id, ..KeyUse::default() };
+        }
+        usage.datagrams += 1;
+        usage.bytes += bytes as u64;
+    }
+
+    pub(crate) fn key_use(&self) -> KeyUse {
+        self.0.lock().1
     }
 }
 

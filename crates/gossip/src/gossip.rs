@@ -1,7 +1,7 @@
 //! The running thing.
 
 use crate::config::{FACTS_MAX, FactError, Facts, GossipConfig, GossipError, GossipTimings, check_fact};
-use crate::counters::{Count, GossipCounters};
+use crate::counters::{Count, GossipCounters, KeyUse};
 use crate::transport::SealedTransport;
 use chitchat::{ChitchatConfig, ChitchatHandle, ChitchatId, FailureDetectorConfig, NodeState, spawn_chitchat};
 use model::NodeId;
@@ -18,6 +18,8 @@ use tokio::time::MissedTickBehavior;
 const RESTART_DELAY: Duration = Duration::from_secs(1);
 /// How long stopping may take; it only closes a socket.
 const STOP_TIMEOUT: Duration = Duration::from_secs(2);
+/// Bytes that all nodes may have said together. The usual facts of a node are some hundred.
+const STATE_BYTES_MAX: usize = 32 << 20;
 
 /// A node's running gossip. Cheap to clone; it runs until [`Gossip::stop`] or until its tasks are stopped.
 #[derive(Clone)]
@@ -132,6 +134,11 @@ impl Gossip {
     /// What was sent, heard and dropped so far.
     pub fn counters(&self) -> GossipCounters {
         self.shared.count.snapshot()
+    }
+
+    /// What this node has sealed under the key that it seals with, since it began to.
+    pub fn key_use(&self) -> KeyUse {
+        self.shared.count.key_use()
     }
 
     /// Stops and frees the address.
@@ -255,7 +262,13 @@ impl Runner {
                     members.borrow_and_update();
                     self.publish(&live.borrow().clone());
                 }
-                _ = seed_tick.tick() => self.try_a_seed(handle, &live.borrow().clone()),
+                _ = seed_tick.tick() => {
+                    if let Some(why) = overfull(handle, self.config.timings.state_entries_max).await {
+                        self.shared.count.add(|c| c.overfull += 1);
+                        return End::Died(why);
+                    }
+                    self.try_a_seed(handle, &live.borrow().clone());
+                }
             }
         }
     }
@@ -292,6 +305,20 @@ impl Runner {
         // Fails only when chitchat has ended, which the caller notices by itself.
         let _ = handle.gossip(silent[self.next_seed % silent.len()]);
     }
+}
+
+/// Why chitchat has to begin anew, when a member (who holds the key, so nothing else stops it) has made it keep more than all
+/// nodes together should ever say. Removed facts count: each is kept for an hour, lest it come back.
+async fn overfull(handle: &ChitchatHandle, entries_max: usize) -> Option<String> {
+    let (entries, bytes) = handle
+        .with_chitchat(|chitchat| {
+            let states = chitchat.node_states().values();
+            let said = states.flat_map(|state| state.key_values_including_deleted());
+            said.fold((0_usize, 0_usize), |(n, bytes), (key, value)| (n + 1, bytes + key.len() + value.value.len()))
+        })
+        .await;
+    (entries > entries_max || bytes > STATE_BYTES_MAX)
+        .then(|| format!("its memory was flooded by a member: {entries} facts of {bytes} bytes"))
 }
 
 /// Brings chitchat's copy of this node's facts from `before` to `now`.

@@ -14,6 +14,8 @@
 mod config;
 mod counters;
 mod frame;
+#[doc(hidden)]
+pub mod fuzzing;
 mod gossip;
 mod limiter;
 mod reassembly;
@@ -24,5 +26,5 @@ pub use config::{
     FACT_KEY_BYTES_MAX, FACT_VALUE_BYTES_MAX, FACTS_MAX, FactError, Facts, GossipConfig, GossipError, GossipTimings,
     fact,
 };
-pub use counters::GossipCounters;
+pub use counters::{GossipCounters, KeyUse};
 pub use gossip::Gossip;

@@ -35,7 +35,7 @@ struct SealedSocket {
 }
 
 /// What decides about a datagram that came in, without I/O.
-struct Receiver {
+pub(crate) struct Receiver {
     limiter: Limiter,
     replay: ReplayWindow,
     reassembly: Reassembly,
@@ -54,11 +54,7 @@ impl Transport for SealedTransport {
             udp,
             // One more than any honest datagram has, so that a longer one is seen to be longer.
             buffer: vec![0; DATAGRAM_BYTES_MAX + 1],
-            receiver: Receiver {
-                limiter: Limiter::new(Instant::now()),
-                replay: ReplayWindow::default(),
-                reassembly: Reassembly::default(),
-            },
+            receiver: Receiver::new(Instant::now()),
         }))
     }
 }
@@ -86,7 +82,10 @@ impl SealedSocket {
             let (index, payload) = (index as u8, payload.to_vec());
             let mut nonce = [0; NONCE_BYTES];
             self.seams.rand.fill(&mut nonce);
-            Part { sender, sent_unix_ms, message_id, index, count, payload }.seal(&self.config.cluster_id, &key, &nonce)
+            let part = Part { sender, sent_unix_ms, message_id, index, count, payload };
+            let datagram = part.seal(&self.config.cluster_id, &key, &nonce)?;
+            self.count.sealed(key.id, datagram.len());
+            Some(datagram)
         };
         payloads.iter().enumerate().filter_map(seal).collect()
     }
@@ -142,13 +141,17 @@ impl Socket for SealedSocket {
 }
 
 /// Which counter a drop is counted under.
-type Reason = fn(&mut GossipCounters) -> &mut u64;
+pub(crate) type Reason = fn(&mut GossipCounters) -> &mut u64;
 
 // === impl Receiver ===
 
 impl Receiver {
+    pub(crate) fn new(now: Instant) -> Receiver {
+        Receiver { limiter: Limiter::new(now), replay: ReplayWindow::default(), reassembly: Reassembly::default() }
+    }
+
     /// The message that a datagram completes, if it does. Cheap checks come first, then those that need proof.
-    fn take(
+    pub(crate) fn take(
         &mut self,
         datagram: &[u8],
         from: SocketAddr,
@@ -186,7 +189,7 @@ fn reason(bad: Bad) -> Reason {
     }
 }
 
-fn decode(bytes: &[u8]) -> Result<ChitchatMessage, Reason> {
+pub(crate) fn decode(bytes: &[u8]) -> Result<ChitchatMessage, Reason> {
     // A member wrote it, but a member can be broken: chitchat's reader must not take this node's gossip down with it.
     let mut rest = bytes;
     match catch_unwind(AssertUnwindSafe(|| ChitchatMessage::deserialize(&mut rest))) {

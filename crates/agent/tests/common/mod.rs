@@ -16,7 +16,7 @@ use engine::{ContainerPhase, ContainerState};
 use futures::StreamExt as _;
 use futures::stream::BoxStream;
 use hyper_util::rt::TokioIo;
-use model::{Meta, NodeDescription, NodeId, Task, TaskId, TaskSpec, TaskState, TaskStatus};
+use model::{Meta, NodeDescription, NodeId, Payload, PayloadId, Task, TaskId, TaskSpec, TaskState, TaskStatus};
 use parking_lot::Mutex;
 use seams::{Disk, Rand, Seams, Tasks};
 use std::collections::BTreeMap;
@@ -43,6 +43,8 @@ pub(crate) struct Told {
     pub(crate) heartbeats: usize,
     pub(crate) goodbyes: usize,
     pub(crate) asked_with: Vec<Option<Position>>,
+    /// The data of secrets and configs that goes with the tasks.
+    pub(crate) payloads: BTreeMap<PayloadId, Payload>,
     pub(crate) statuses: Vec<(TaskId, TaskStatus)>,
     pub(crate) reports: usize,
     /// So many reports are refused before one is acknowledged.
@@ -149,6 +151,7 @@ pub(crate) fn complete(told: &Told) -> proto::AssignmentsMessage {
         position: Some(told.position.into()),
         kind: proto::assignments_message::Kind::Complete.into(),
         put: told.tasks.values().map(|t| rmp_serde::to_vec_named(t).unwrap()).collect(),
+        grant: told.payloads.values().map(|p| rmp_serde::to_vec_named(p).unwrap()).collect(),
         ..proto::AssignmentsMessage::default()
     }
 }
@@ -182,6 +185,9 @@ impl Dispatcher for Manager {
             desired_role: "worker".into(),
             gossip_keys: vec![proto::GossipKey { id: 1, key: vec![7; 32] }, proto::GossipKey { id: 2, key: vec![1] }],
             root_certificate_pem: "PEM".into(),
+            node_cert_expiry_s: 3600,
+            certificate_after: 0,
+            cluster_version: 1,
         };
         let stream = futures::stream::once(async { Ok(hello) }).chain(requests);
         Ok(Response::new(self.mortal(stream.boxed())))
@@ -194,13 +200,17 @@ impl Dispatcher for Manager {
         self.check()?;
         let updates = BroadcastStream::new(self.updates.subscribe()).filter_map(|m| std::future::ready(m.ok().map(Ok)));
         let mut told = self.told.lock();
-        let have = request.into_inner().have.map(Into::into);
+        let request = request.into_inner();
+        let have = request.have.map(Into::into);
         told.asked_with.push(have);
         let now = complete(&told);
         let first = if have == Some(told.position) {
             use proto::assignments_message::Kind::Incremental;
             let kind = Incremental.into();
-            proto::AssignmentsMessage { kind, follows: now.position, put: Vec::new(), ..now }
+            let has = |p: &&Payload| request.granted.contains(&rmp_serde::to_vec_named(&p.id).unwrap());
+            let lacks = told.payloads.values().filter(|p| !has(p));
+            let grant = lacks.map(|p| rmp_serde::to_vec_named(p).unwrap()).collect();
+            proto::AssignmentsMessage { kind, follows: now.position, put: Vec::new(), grant, ..now }
         } else {
             now
         };

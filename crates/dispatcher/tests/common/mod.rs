@@ -94,6 +94,8 @@ impl Rand for Counting {
 pub struct Way {
     pub reports: Arc<LeaderReports>,
     pub cut: Mutex<bool>,
+    /// The leader does not take this manager for one.
+    pub denied: Mutex<bool>,
     pub seen: Mutex<Vec<ReportRequest>>,
 }
 
@@ -102,6 +104,9 @@ impl Leader for Way {
     async fn report(&self, request: ReportRequest) -> Result<Accepted, ReportError> {
         if *self.cut.lock() {
             return Err(ReportError::Unavailable { reason: "cut".into() });
+        }
+        if *self.denied.lock() {
+            return Err(ReportError::Denied { reason: "not a manager".into() });
         }
         self.seen.lock().push(request.clone());
         self.reports.report(request).await
@@ -139,7 +144,12 @@ impl Manager {
         }
         store.propose(tx).await.expect("an empty store takes it");
         let reports = LeaderReports::new(store.clone(), Arc::new(FixedClock), Canary::default());
-        let way = Arc::new(Way { reports: reports.clone(), cut: Mutex::new(false), seen: Mutex::default() });
+        let way = Arc::new(Way {
+            reports: reports.clone(),
+            cut: Mutex::new(false),
+            denied: Mutex::new(false),
+            seen: Mutex::default(),
+        });
         let (term, term_seen) = watch::channel(1);
         let (suspects, suspects_seen) = watch::channel(BTreeSet::new());
         let tasks = Tasks::new();

@@ -68,7 +68,7 @@ fn host_config(container: &NewContainer) -> Result<HostConfig, EngineError> {
         sysctls: some_map(&spec.sysctls).map(|m| m.into_iter().collect()),
         cap_add: some_list(&spec.cap_add),
         cap_drop: some_list(&spec.cap_drop),
-        mounts: some_list(&spec.mounts.iter().map(mount).collect::<Result<Vec<_>, _>>()?),
+        mounts: some_list(&mounts(container)?),
         log_config: log.map(|l| HostConfigLogConfig {
             typ: Some(l.name.clone()),
             config: some_map(&l.options).map(|m| m.into_iter().collect()),
@@ -116,6 +116,18 @@ fn health(check: &Healthcheck) -> HealthConfig {
         start_period: ns(check.start_period),
         start_interval: ns(check.start_interval),
     }
+}
+
+fn mounts(container: &NewContainer) -> Result<Vec<Mount>, EngineError> {
+    let asked: Result<Vec<Mount>, EngineError> = container.spec.mounts.iter().map(mount).collect();
+    let files = container.files.iter().map(|file| Mount {
+        typ: Some(MountType::BIND),
+        source: Some(file.source.clone()),
+        target: Some(file.target.clone()),
+        read_only: Some(true),
+        ..Mount::default()
+    });
+    Ok(asked?.into_iter().chain(files).collect())
 }
 
 fn mount(mount: &model::Mount) -> Result<Mount, EngineError> {
@@ -305,6 +317,8 @@ mod tests {
                 cap_add: vec![text("CAP_NET_ADMIN")],
                 cap_drop: vec![text("ALL")],
                 ulimits: vec![Ulimit { name: text("nofile"), soft: 1, hard: 2 }],
+                secrets: Vec::new(),
+                configs: Vec::new(),
             },
             labels: [(text("com.docker.swarm.task.id"), text("x"))].into(),
             limits: Limits { nano_cpus: 5, memory_bytes: 6, pids: 7 },
@@ -326,6 +340,7 @@ mod tests {
                     mode: PublishMode::Host,
                 },
             ],
+            files: vec![crate::FileMount { source: text("/run/x/secrets"), target: text("/run/secrets") }],
         };
         let json = serde_json::to_value(body(&container, OLD).unwrap()).unwrap();
         let host = json!({
@@ -333,6 +348,7 @@ mod tests {
             "ReadonlyRootfs": true, "GroupAdd": ["g2"], "ExtraHosts": ["a:1.2.3.4", "b:1.2.3.4", "c:::1"],
             "Dns": ["9.9.9.9"], "DnsSearch": ["x"], "DnsOptions": ["o"], "Sysctls": {"net.x": "1"},
             "CapAdd": ["CAP_NET_ADMIN"], "CapDrop": ["ALL"],
+            "Mounts": [{"Type": "bind", "Source": "/run/x/secrets", "Target": "/run/secrets", "ReadOnly": true}],
             "Ulimits": [{"Name": "nofile", "Soft": 1, "Hard": 2}],
             "LogConfig": {"Type": "json-file", "Config": {"max-size": "1m"}},
             "RestartPolicy": {"Name": "no"},

@@ -4,8 +4,9 @@ mod create;
 mod logs;
 mod observe;
 mod pull;
+mod tmpfs;
 
-use crate::{ContainerEvent, ContainerState, Engine, EngineError, LogChunk, LogOptions, NewContainer};
+use crate::{ContainerEvent, ContainerState, Engine, EngineError, HostFiles, LogChunk, LogOptions, NewContainer};
 use async_trait::async_trait;
 use bollard::errors::Error as Bollard;
 use bollard::query_parameters as query;
@@ -15,6 +16,8 @@ use model::{EngineDescription, NodeDescription, Platform, Resources};
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::future::Future;
+use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Oldest API version that has all we need (Docker 20.10).
@@ -37,6 +40,9 @@ pub struct DockerOptions {
     pub host: String,
     /// Docker's `DOCKER_SERVICE_PREFER_OFFLINE_IMAGE`: an image that is there is not asked for again.
     pub prefer_offline_images: bool,
+    /// Where files for containers that must never be on a disk are kept (secrets and configs): a tmpfs is mounted in it for
+    /// each node.
+    pub run_dir: PathBuf,
 }
 
 /// A Docker Engine. Connects at the first call, and again after the engine was lost; the API version is negotiated with
@@ -45,6 +51,7 @@ pub struct DockerOptions {
 pub struct DockerEngine {
     endpoint: Endpoint,
     prefer_offline_images: bool,
+    run_dir: PathBuf,
     client: Mutex<Option<Docker>>,
     pulls: pull::Pulls,
 }
@@ -64,7 +71,11 @@ pub struct InvalidDockerHost(pub String);
 
 impl Default for DockerOptions {
     fn default() -> Self {
-        DockerOptions { host: "unix:///var/run/docker.sock".into(), prefer_offline_images: false }
+        DockerOptions {
+            host: "unix:///var/run/docker.sock".into(),
+            prefer_offline_images: false,
+            run_dir: "/run/swarmlite".into(),
+        }
     }
 }
 
@@ -102,6 +113,7 @@ impl DockerEngine {
         Ok(DockerEngine {
             endpoint: options.host.parse()?,
             prefer_offline_images: options.prefer_offline_images,
+            run_dir: options.run_dir.clone(),
             client: Mutex::new(None),
             pulls: pull::Pulls::default(),
         })
@@ -317,6 +329,19 @@ impl Engine for DockerEngine {
         let call = client.inspect_container(id, None::<query::InspectContainerOptions>);
         self.bound("inspect a container", READ_TIMEOUT, call).await?;
         Ok(logs::stream(&client, self.endpoint.to_string(), id, options))
+    }
+
+    async fn signal(&self, id: &str, signal: &str) -> Result<(), EngineError> {
+        let client = self.client().await?;
+        let options = query::KillContainerOptionsBuilder::new().signal(signal).build();
+        self.bound("signal a container", READ_TIMEOUT, client.kill_container(id, Some(options))).await
+    }
+
+    fn files(&self) -> Arc<dyn HostFiles> {
+        match &self.endpoint {
+            Endpoint::Unix(_) => Arc::new(tmpfs::TmpfsFiles::new(&self.run_dir)),
+            Endpoint::Tcp(_) => Arc::new(tmpfs::NoFiles { endpoint: self.endpoint.to_string() }),
+        }
     }
 
     fn kind(&self) -> &'static str {

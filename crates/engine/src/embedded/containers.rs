@@ -2,7 +2,9 @@
 
 use super::behaviour::{Behaviour, HEALTH_TAKES, STOP_TAKES};
 use super::{CONTAINERS_MAX, has_label};
-use crate::{ContainerEvent, ContainerPhase, ContainerState, EngineError, Health, LogChunk, LogOptions, NewContainer};
+use crate::{
+    ContainerEvent, ContainerPhase, ContainerState, EngineError, FileMount, Health, LogChunk, LogOptions, NewContainer,
+};
 use bytes::Bytes;
 use model::PortStatus;
 use std::collections::{BTreeMap, VecDeque};
@@ -118,6 +120,11 @@ impl Containers {
         }
         self.happened(&id, "start");
         Ok(())
+    }
+
+    /// The files that it was created with.
+    pub(crate) fn files(&self, id: &str) -> &[FileMount] {
+        self.find(id).and_then(|id| self.by_id.get(&id)).map_or(&[], |r| &r.new.files)
     }
 
     /// Ports as Docker gives them: those asked for, or free ones; a port that another container has is an error.

@@ -188,6 +188,11 @@ impl Faults {
         });
     }
 
+    /// Everything that was in the machine's memory is gone, as after a reboot.
+    pub fn lose_files(&self) {
+        self.inner.files.lose_all();
+    }
+
     /// The engine answers again.
     pub fn start_engine(&self) {
         self.inner.with(|s, _| {

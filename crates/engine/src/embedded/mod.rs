@@ -8,11 +8,15 @@
 pub mod behaviour;
 mod containers;
 mod faults;
+mod files;
 
 pub use containers::Started;
 pub use faults::{Call, Faults};
+pub use files::FileThere;
 
-use crate::{ContainerEvent, ContainerState, Engine, EngineError, LogChunk, LogOptions, NewContainer};
+use crate::{
+    ContainerEvent, ContainerPhase, ContainerState, Engine, EngineError, HostFiles, LogChunk, LogOptions, NewContainer,
+};
 use async_trait::async_trait;
 use behaviour::Behaviour;
 use containers::Containers;
@@ -28,6 +32,8 @@ use tokio::sync::watch;
 pub const CALL_TIMEOUT: Duration = Duration::from_secs(15);
 /// Containers of one engine.
 pub const CONTAINERS_MAX: usize = 10_000;
+/// Signals that are remembered.
+pub const SIGNALS_MAX: usize = 1000;
 /// Longest sleep of a listener between two looks at the clock, which may have been set.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
@@ -51,6 +57,7 @@ pub(crate) struct Inner {
     clock: Arc<dyn Clock>,
     rand: Arc<dyn Rand>,
     state: Mutex<State>,
+    files: Arc<files::MemoryFiles>,
     /// Rises whenever something may have changed; listeners look again.
     changed: watch::Sender<u64>,
 }
@@ -59,6 +66,7 @@ pub(crate) struct Inner {
 pub(crate) struct State {
     containers: Containers,
     faults: faults::Plan,
+    signals: Vec<(String, String)>,
 }
 
 /// A clock that follows tokio's time from when it is made: for tests with paused time.
@@ -98,8 +106,8 @@ impl Clock for TokioClock {
 impl EmbeddedEngine {
     /// An engine without containers. `clock` drives its containers and should not jump.
     pub fn new(options: EmbeddedOptions, clock: Arc<dyn Clock>, rand: Arc<dyn Rand>) -> EmbeddedEngine {
-        let state = Mutex::new(State::default());
-        EmbeddedEngine { inner: Arc::new(Inner { options, clock, rand, state, changed: watch::Sender::new(0) }) }
+        let (state, files) = (Mutex::new(State::default()), Arc::default());
+        EmbeddedEngine { inner: Arc::new(Inner { options, clock, rand, state, files, changed: watch::Sender::new(0) }) }
     }
 
     /// The switches with which the simulation makes it misbehave.
@@ -115,6 +123,16 @@ impl EmbeddedEngine {
     /// The last starts of containers, oldest first (at most [`CONTAINERS_MAX`]).
     pub fn starts(&self) -> Vec<Started> {
         self.inner.with(|s, _| s.containers.starts())
+    }
+
+    /// The files that its containers are given, past every fault.
+    pub fn file_contents(&self) -> Vec<FileThere> {
+        self.inner.files.all()
+    }
+
+    /// The signals that containers were sent, oldest first (at most [`SIGNALS_MAX`]): the container's id and the signal.
+    pub fn signals(&self) -> Vec<(String, String)> {
+        self.inner.with(|s, _| s.signals.clone())
     }
 
     /// Lets a call take its time and suffer its fault; then does it; then perhaps loses its answer.
@@ -204,7 +222,17 @@ impl Engine for EmbeddedEngine {
     }
 
     async fn start(&self, id: &str) -> Result<(), EngineError> {
-        self.call(Call::Start, Duration::from_millis(20), |s, now| s.containers.start(id, now)).await
+        let files = Arc::clone(&self.inner.files);
+        self.call(Call::Start, Duration::from_millis(20), move |s, now| {
+            if let Some(gone) = files.missing(s.containers.files(id)) {
+                return Err(EngineError::Refused(format!(
+                    "invalid mount config for type \"bind\": bind source path does not exist: {}",
+                    gone.source
+                )));
+            }
+            s.containers.start(id, now)
+        })
+        .await
     }
 
     async fn stop(&self, id: &str, grace: Duration) -> Result<(), EngineError> {
@@ -309,6 +337,24 @@ impl Engine for EmbeddedEngine {
             }
         });
         Ok(past.chain(later).boxed())
+    }
+
+    async fn signal(&self, id: &str, signal: &str) -> Result<(), EngineError> {
+        self.call(Call::Stop, Duration::from_millis(2), |s, now| {
+            let container = s.containers.get(id, now).ok_or_else(|| containers::no_such_container(id))?;
+            if container.phase != ContainerPhase::Running {
+                return Err(EngineError::Conflict(format!("Container {id} is not running")));
+            }
+            if s.signals.len() < SIGNALS_MAX {
+                s.signals.push((container.id, signal.to_owned()));
+            }
+            Ok(())
+        })
+        .await
+    }
+
+    fn files(&self) -> Arc<dyn HostFiles> {
+        self.inner.files.clone()
     }
 
     fn kind(&self) -> &'static str {

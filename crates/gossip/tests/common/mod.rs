@@ -150,6 +150,7 @@ pub(crate) struct World {
     pub(crate) start: Instant,
     pub(crate) members: watch::Sender<BTreeSet<NodeId>>,
     pub(crate) tasks: Tasks,
+    pub(crate) timings: GossipTimings,
 }
 
 pub(crate) struct TestNode {
@@ -170,7 +171,13 @@ pub(crate) fn node_id(n: u8) -> NodeId {
 
 impl World {
     pub(crate) fn new() -> World {
-        World { net: UdpNet::default(), start: Instant::now(), members: watch::Sender::default(), tasks: Tasks::new() }
+        World {
+            net: UdpNet::default(),
+            start: Instant::now(),
+            members: watch::Sender::default(),
+            tasks: Tasks::new(),
+            timings: GossipTimings::default(),
+        }
     }
 
     pub(crate) async fn node(&self, n: u8) -> TestNode {
@@ -189,7 +196,7 @@ impl World {
             keys: keys.subscribe(),
             members: self.members.subscribe(),
             seeds: [addr(0)].into(),
-            timings: GossipTimings::default(),
+            timings: self.timings,
         };
         TestNode { gossip: Gossip::start(config, seams, &self.tasks).await.unwrap(), keys, addr: addr(n) }
     }
