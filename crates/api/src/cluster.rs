@@ -3,9 +3,9 @@
 use crate::reply::{Reply, empty, json};
 use crate::request::Request;
 use crate::swarm::{InitOptions, JoinOptions, LocalState, SwarmError};
-use crate::{Api, convert, read};
+use crate::{Api, convert, lock, read, swarm_ca};
 use docker_api::errors::LeaveRisk;
-use docker_api::{Failure, InitRequest, JoinRequest, SwarmSpec, UnlockKey};
+use docker_api::{Failure, InitRequest, JoinRequest, SwarmSpec};
 use model::{Availability, Cluster, ClusterSpec};
 use seams::RandExt as _;
 
@@ -16,12 +16,7 @@ const REMOTE_ADDRS_MAX: usize = 64;
 pub(crate) async fn init(api: &Api, mut request: Request) -> Result<Reply, Failure> {
     let mut sent: InitRequest = request.json().await?;
     sent.spec.encryption_config.auto_lock_managers |= sent.auto_lock_managers;
-    // Whoever asks for it is in a swarm; that they are would be no answer.
-    if sent.force_new_cluster {
-        return Err(Failure::bad_request(
-            "ForceNewCluster is not supported by this release of Swarmlite: a minority of the managers cannot be made a swarm of its own yet; bring the other managers back, or let every node leave with --force and make a new swarm",
-        ));
-    }
+    swarm_ca::refuse_at_init(&sent.spec.ca_config)?;
     let spec = convert::apply_swarm_spec(sent.spec, ClusterSpec::default())?;
     let options = InitOptions {
         listen_addr: sent.listen_addr,
@@ -120,12 +115,14 @@ fn leave_risk(api: &Api) -> LeaveRisk {
     }
 }
 
-fn swarm_failure(e: SwarmError) -> Failure {
+pub(crate) fn swarm_failure(e: SwarmError) -> Failure {
     let status = match &e {
         SwarmError::AlreadyInSwarm | SwarmError::NotInSwarm | SwarmError::JoinTimeout | SwarmError::Unavailable(_) => {
             503
         }
         SwarmError::Invalid(_) => 400,
+        SwarmError::NotLocked => 409,
+        SwarmError::WrongUnlockKey => 401,
         SwarmError::Unknown(_) | SwarmError::Internal(_) => 500,
     };
     Failure::new(status, e)
@@ -135,10 +132,15 @@ fn swarm_failure(e: SwarmError) -> Failure {
 pub(crate) async fn inspect(api: &Api, request: &Request) -> Result<Reply, Failure> {
     let snapshot = api.read(request).await?;
     let cluster = snapshot.cluster().ok_or_else(no_cluster)?;
-    Ok(json(&convert::swarm(cluster, &api.tls())))
+    let mut shown = convert::swarm(cluster, &api.tls());
+    if request.caller.is_viewer() {
+        // Who has one can make a node of the swarm, a manager even.
+        shown.join_tokens = docker_api::JoinTokens::default();
+    }
+    Ok(json(&shown))
 }
 
-fn no_cluster() -> Failure {
+pub(crate) fn no_cluster() -> Failure {
     Failure::new(503, docker_api::errors::MANAGER_NOT_READY)
 }
 
@@ -150,18 +152,16 @@ pub(crate) async fn update(api: &Api, mut request: Request) -> Result<Reply, Fai
     if sent.name != "default" {
         return Err(Failure::invalid("modification of cluster name is not allowed"));
     }
-    if request.query.is_on("rotateManagerUnlockKey") {
-        return Err(Failure::bad_request(
-            "rotateManagerUnlockKey is not supported by this release of Swarmlite: managers cannot be locked yet; leave it out",
-        ));
-    }
     let (store, snapshot) = api.read_to_write().await?;
     let mut cluster = Cluster::clone(snapshot.cluster().ok_or_else(no_cluster)?);
+    let (ca_config, expiry) = (sent.ca_config.clone(), cluster.spec.node_cert_expiry);
     cluster.spec = convert::apply_swarm_spec(sent, cluster.spec)?;
     if version != cluster.meta.version {
         return Err(Failure::out_of_sequence());
     }
+    let mut cluster = swarm_ca::follow(api, &ca_config, expiry, cluster)?;
     let rand = &api.deps().seams.rand;
+    lock::follow_spec(&mut cluster, request.query.is_on("rotateManagerUnlockKey"), &**rand);
     for (rotate, token) in [
         ("rotateWorkerToken", &mut cluster.join_tokens.worker),
         ("rotateManagerToken", &mut cluster.join_tokens.manager),
@@ -173,13 +173,8 @@ pub(crate) async fn update(api: &Api, mut request: Request) -> Result<Reply, Fai
         }
     }
     let mut tx = api.transaction();
+    cluster.security.forget_old_tokens(tx.at);
     tx.update(cluster);
     store.propose(tx).await.map_err(read::propose_failure)?;
     Ok(empty())
-}
-
-/// `GET /swarm/unlockkey`: empty, because managers cannot be locked.
-pub(crate) fn unlock_key(api: &Api) -> Result<Reply, Failure> {
-    api.store()?;
-    Ok(json(&UnlockKey::default()))
 }

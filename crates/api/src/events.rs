@@ -37,7 +37,7 @@ const FILTERS: [&str; 14] = [
     "volume",
 ];
 /// Filters that only hold for what is not the swarm's.
-const NOT_OURS: [&str; 8] = ["config", "container", "daemon", "image", "network", "plugin", "secret", "volume"];
+const NOT_OURS: [&str; 6] = ["container", "daemon", "image", "network", "plugin", "volume"];
 
 type Lines = mpsc::Sender<Result<Bytes, std::convert::Infallible>>;
 
@@ -164,7 +164,9 @@ fn wanted(m: &EventMessage, filters: &Filters) -> bool {
         && filters.any("type", |t| t == m.kind)
         && filters.any("event", |e| e == m.action)
         && filters.labels("label", &m.actor.attributes)
+        && actor("config")
         && actor("node")
+        && actor("secret")
         && actor("service")
         && !NOT_OURS.iter().any(|f| filters.has(f))
 }
@@ -174,7 +176,9 @@ fn message(delta: &Delta, now: Timestamp) -> Option<EventMessage> {
     let (kind, id, attributes) = match delta.after.as_ref().or(delta.before.as_ref())? {
         Object::Service(s) => ("service", s.id.to_string(), service_attributes(delta)),
         Object::Node(n) => ("node", n.id.to_string(), node_attributes(delta)),
-        Object::Cluster(_) | Object::Task(_) => return None,
+        Object::Secret(s) => ("secret", s.id.to_string(), named(s.spec.name.as_str())),
+        Object::Config(c) => ("config", c.id.to_string(), named(c.spec.name.as_str())),
+        Object::Cluster(_) | Object::Task(_) | Object::Payload(_) => return None,
     };
     let (action, at) = match (&delta.before, &delta.after) {
         (None, Some(after)) => ("create", after.meta().created_at),
@@ -190,6 +194,10 @@ fn message(delta: &Delta, now: Timestamp) -> Option<EventMessage> {
         time_unix_s: nanos / 1_000_000_000,
         time_unix_ns: nanos,
     })
+}
+
+fn named(name: &str) -> BTreeMap<String, String> {
+    BTreeMap::from([("name".to_owned(), name.to_owned())])
 }
 
 fn difference(attributes: &mut BTreeMap<String, String>, name: &str, old: Option<String>, new: Option<String>) {
@@ -225,7 +233,7 @@ fn service_attributes(delta: &Delta) -> BTreeMap<String, String> {
 
 fn node_attributes(delta: &Delta) -> BTreeMap<String, String> {
     let as_node = |o: &Option<Object>| match o {
-        Some(Object::Node(n)) => Some(convert::node(n, None, &docker_api::TlsInfo::default())),
+        Some(Object::Node(n)) => Some(convert::node(n, None)),
         _ => None,
     };
     let (old, new) = (as_node(&delta.before), as_node(&delta.after));

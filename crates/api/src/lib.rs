@@ -10,11 +10,14 @@
 
 #![forbid(unsafe_code)]
 
+pub mod access;
+mod backup;
 mod cluster;
 mod convert;
 mod engine_facts;
 mod events;
 mod info;
+mod lock;
 mod logs;
 mod lookup;
 mod names;
@@ -25,17 +28,25 @@ mod render;
 mod reply;
 mod request;
 mod route;
+mod secrets;
 mod server;
 mod service_update;
 mod services;
+mod slots;
+mod stall;
 mod swarm;
+mod swarm_ca;
 mod system;
 mod tasks;
+mod tokens;
 
+pub use access::{Caller, Right};
+pub use backup::GossipView;
 pub use proxy::{EngineDial, UnixEngine};
+pub use server::Gate;
 pub use swarm::{
-    InitOptions, JoinOptions, LocalState, LocalView, LogError, LogLine, LogRequest, ManagerView, NotManager, RaftView,
-    Reachability, Swarm, SwarmError, TlsInfo,
+    InitOptions, JoinOptions, LocalState, LocalView, LogError, LogLine, LogRequest, ManagerView, NewRoot, NotManager,
+    RaftView, Reachability, Swarm, SwarmError, TlsInfo,
 };
 
 use seams::{Seams, Tasks};
@@ -79,19 +90,21 @@ struct Inner {
     rendered: render::Rendered,
     facts: engine_facts::EngineFactsCache,
     connections: Arc<tokio::sync::Semaphore>,
+    streams: Arc<tokio::sync::Semaphore>,
 }
 
 // === impl Api ===
 
 impl Api {
-    /// An API that serves nothing yet: hand it connections with [`Api::serve`], [`Api::serve_unix`] or
-    /// [`Api::serve_connection`].
+    /// An API that serves nothing yet: hand it connections with [`Api::serve`], [`Api::serve_unix`],
+    /// [`Api::serve_gated`] or [`Api::serve_connection`].
     pub fn new(deps: ApiDeps) -> Api {
         Api(Arc::new(Inner {
             deps,
             rendered: render::Rendered::default(),
             facts: engine_facts::EngineFactsCache::default(),
-            connections: Arc::new(tokio::sync::Semaphore::new(server::CONNECTIONS_MAX)),
+            connections: server::room(server::CONNECTIONS_MAX),
+            streams: server::room(server::STREAMS_MAX),
         }))
     }
 

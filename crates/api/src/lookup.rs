@@ -45,7 +45,8 @@ pub(crate) fn task<'a>(snapshot: &'a Snapshot, what: &str) -> Result<&'a Arc<Tas
     only("task", what, snapshot.tasks().filter(|t| t.id.as_str().starts_with(what)))
 }
 
-fn only<'a, T>(kind: &str, what: &str, mut matches: impl Iterator<Item = &'a T>) -> Result<&'a T, Failure> {
+/// The only match, or Docker's error that says that there is none, or too many.
+pub(crate) fn only<'a, T>(kind: &str, what: &str, mut matches: impl Iterator<Item = &'a T>) -> Result<&'a T, Failure> {
     let shown: String = what.chars().take(128).collect();
     if what.is_empty() {
         return Err(Failure::not_found(kind, &shown));

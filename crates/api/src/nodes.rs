@@ -4,7 +4,7 @@ use crate::reply::{Reply, empty, json};
 use crate::request::Request;
 use crate::{Api, convert, lookup, read};
 use docker_api::{Failure, Filters};
-use model::{Cluster, Node, NodeState, Role};
+use model::{Cluster, Node, NodeState, Role, limits};
 use std::sync::Arc;
 use std::time::Duration;
 use store::{Change, Check, Conflict, ObjectId, ProposeError, Snapshot, Transaction};
@@ -25,9 +25,9 @@ pub(crate) async fn list(api: &Api, request: &Request) -> Result<Reply, Failure>
         }
     }
     let snapshot = api.read(request).await?;
-    let (raft, tls) = (api.deps().swarm.raft(), api.tls());
+    let raft = api.deps().swarm.raft();
     let found = snapshot.nodes().filter(|n| matches(n, &filters));
-    Ok(json(&found.map(|n| convert::node(n, raft.as_ref(), &tls)).collect::<Vec<_>>()))
+    Ok(json(&found.map(|n| convert::node(n, raft.as_ref())).collect::<Vec<_>>()))
 }
 
 fn matches(n: &Node, filters: &Filters) -> bool {
@@ -49,7 +49,7 @@ fn matches(n: &Node, filters: &Filters) -> bool {
 pub(crate) async fn inspect(api: &Api, request: &Request, id: &str) -> Result<Reply, Failure> {
     let snapshot = api.read(request).await?;
     let found = lookup::node(&snapshot, id)?;
-    Ok(json(&convert::node(found, api.deps().swarm.raft().as_ref(), &api.tls())))
+    Ok(json(&convert::node(found, api.deps().swarm.raft().as_ref())))
 }
 
 /// `POST /nodes/{id}/update`
@@ -66,10 +66,22 @@ pub(crate) async fn update(api: &Api, mut request: Request, id: &str) -> Result<
         if old.spec.role == Role::Manager && spec.role == Role::Worker {
             check_demotion(api, snapshot, old, &mut tx)?;
         }
+        // One that has not left the Raft group yet is the manager that it was.
+        if old.spec.role == Role::Worker && spec.role == Role::Manager && old.manager.is_none() {
+            forget_former_manager(snapshot, old, &mut tx);
+        }
         tx.update(Node { spec: spec.clone(), ..Node::clone(old) });
         Ok((tx, old.id.clone().into()))
     })
     .await
+}
+
+/// A certificate that the node may have from an earlier time as a manager opens no door; it gets a new one.
+fn forget_former_manager(snapshot: &Snapshot, node: &Node, tx: &mut Transaction) {
+    let Some(cluster) = snapshot.cluster() else { return };
+    let mut cluster = Cluster::clone(cluster);
+    cluster.security.certificates.promoted_after.insert(node.id.clone(), snapshot.index());
+    tx.update(cluster);
 }
 
 /// Refuses what would leave the swarm without a manager or a quorum, and makes the transaction depend on what it saw:
@@ -118,7 +130,12 @@ fn bar(cluster: &Arc<Cluster>, node: &Node, tx: &mut Transaction) {
     let now = tx.at;
     let mut cluster = Cluster::clone(cluster);
     cluster.removed_nodes.retain(|_, until| *until > now);
-    cluster.removed_nodes.insert(node.id.clone(), now.plus(cluster.spec.node_cert_expiry).plus(CLOCK_SKEW));
+    cluster.removed_nodes.insert(node.id.clone(), cluster.certificates_end_by(now).plus(CLOCK_SKEW));
+    cluster.security.certificates.promoted_after.remove(&node.id);
+    while cluster.removed_nodes.len() > limits::REMOVED_NODES_MAX {
+        let first = cluster.removed_nodes.iter().min_by_key(|(_, until)| **until).map(|(id, _)| id.clone());
+        first.map(|id| cluster.removed_nodes.remove(&id));
+    }
     tx.checks.push(Check::Unchanged { id: (&cluster.id).into(), version: cluster.meta.version });
     tx.changes.push(Change::Put(cluster.into()));
 }

@@ -2,7 +2,7 @@
 //! included.
 
 use crate::Api;
-use crate::reply::{Body, Reply};
+use crate::reply::{Body, Reply, kept_open};
 use crate::request::{ApiVersion, Path};
 use async_trait::async_trait;
 use docker_api::Failure;
@@ -15,6 +15,7 @@ use seams::BoxStream;
 use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
+use tokio::sync::OwnedSemaphorePermit;
 
 /// How long the engine may take to accept a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -55,9 +56,16 @@ impl EngineDial for UnixEngine {
 // === impl Api ===
 
 impl Api {
-    /// Sends a client's request on to the engine, and its answer back.
-    pub(crate) async fn proxy(&self, mut request: Request<Body>, path: &Path) -> Result<Reply, Failure> {
-        let client_side = is_upgrade(request.headers()).then(|| hyper::upgrade::on(&mut request));
+    /// Sends a client's request on to the engine, and its answer back. Only where `may_upgrade`, the connection may become a
+    /// tunnel, which then holds `place` among the streams until it ends.
+    pub(crate) async fn proxy(
+        &self,
+        mut request: Request<Body>,
+        path: &Path,
+        may_upgrade: bool,
+        place: Option<OwnedSemaphorePermit>,
+    ) -> Result<Reply, Failure> {
+        let client_side = (may_upgrade && is_upgrade(request.headers())).then(|| hyper::upgrade::on(&mut request));
         let uri = self.engine_uri(&request, path).await?;
         *request.uri_mut() = uri;
         clean_headers(request.headers_mut(), client_side.is_some());
@@ -66,11 +74,14 @@ impl Api {
             && let Some(client_side) = client_side
         {
             let engine_side = hyper::upgrade::on(&mut response);
-            self.deps().tasks.spawn("engine upgrade", splice(client_side, engine_side));
+            self.deps().tasks.spawn("engine upgrade", async move {
+                splice(client_side, engine_side).await;
+                drop(place);
+            });
             return Ok(response.map(|_| crate::reply::full("")));
         }
         clean_headers(response.headers_mut(), false);
-        Ok(response.map(|b| b.map_err(io::Error::other).boxed()))
+        Ok(kept_open(response.map(|b| b.map_err(io::Error::other).boxed()), place))
     }
 
     /// The path with a version that the engine speaks: the client's if it does, else the nearest.

@@ -71,6 +71,11 @@ fn conflict_failure(conflict: Conflict) -> Failure {
         Conflict::Changed { .. } => Failure::out_of_sequence(),
         Conflict::Missing(id) => Failure::not_found(kind_word(&id), id.as_str()),
         Conflict::NameTaken { kind: Kind::Service, name } => Failure::service_exists(&name),
+        Conflict::NameTaken { kind: kind @ (Kind::Secret | Kind::Config), name } => {
+            Failure::secret_or_config_exists(&kind.to_string(), &name)
+        }
+        // Whoever removes something says which services use it; here one came in between.
+        other @ Conflict::Referenced { .. } => Failure::rpc(Code::InvalidArgument, other),
         other @ (Conflict::Exists(_) | Conflict::NameTaken { .. }) => Failure::rpc(Code::AlreadyExists, other),
     }
 }
@@ -81,5 +86,8 @@ fn kind_word(id: &ObjectId) -> &'static str {
         Kind::Node => "node",
         Kind::Service => "service",
         Kind::Task => "task",
+        Kind::Secret => "secret",
+        Kind::Config => "config",
+        Kind::Payload => "data",
     }
 }

@@ -6,6 +6,9 @@ use http::{HeaderValue, Response, StatusCode, header};
 use http_body_util::combinators::BoxBody;
 use http_body_util::{BodyExt as _, Full};
 use serde::Serialize;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use tokio::sync::OwnedSemaphorePermit;
 
 /// What a body may fail with.
 pub(crate) type BodyError = std::io::Error;
@@ -42,6 +45,40 @@ pub(crate) fn json_bytes(status: StatusCode, bytes: impl Into<Bytes>) -> Reply {
 /// 200 and nothing else.
 pub(crate) fn empty() -> Reply {
     Response::new(full(Bytes::new()))
+}
+
+/// A body that holds a place among the streams until it has ended, or its reader is gone.
+struct KeptOpen {
+    body: Body,
+    _place: OwnedSemaphorePermit,
+}
+
+/// The reply, whose body holds `place` for as long as it lasts.
+pub(crate) fn kept_open(reply: Reply, place: Option<OwnedSemaphorePermit>) -> Reply {
+    match place {
+        None => reply,
+        Some(place) => reply.map(|body| KeptOpen { body, _place: place }.boxed()),
+    }
+}
+
+impl http_body::Body for KeptOpen {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<http_body::Frame<Bytes>, BodyError>>> {
+        Pin::new(&mut self.body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> http_body::SizeHint {
+        self.body.size_hint()
+    }
 }
 
 /// Docker's error body.

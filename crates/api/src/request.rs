@@ -1,5 +1,6 @@
 //! Requests: path and version, query, body.
 
+use crate::access::Caller;
 use crate::reply::Body;
 use bytes::Bytes;
 use docker_api::{Failure, Filters};
@@ -42,6 +43,8 @@ pub(crate) struct Request {
     pub(crate) query: Query,
     /// Headers.
     pub(crate) headers: HeaderMap,
+    /// Who sends it. The table has let it through; a handler asks only where an answer differs.
+    pub(crate) caller: Caller,
     /// Body.
     pub(crate) body: Body,
 }
@@ -162,6 +165,13 @@ impl Request {
             let text = format!("unsupported Content-Type header ({given}): must be 'application/json'");
             return Err(Failure::bad_request(text));
         }
+        if values_in(&bytes) > limits::API_BODY_VALUES_MAX {
+            let max = limits::API_BODY_VALUES_MAX;
+            let text = format!(
+                "the request body holds too many values: at most {max} elements of arrays and members of objects are accepted"
+            );
+            return Err(Failure::bad_request(text));
+        }
         parse_json(&bytes)
     }
 
@@ -185,6 +195,21 @@ impl Request {
 fn too_large() -> Failure {
     let max = limits::API_BODY_BYTES_MAX;
     Failure::new(413, format_args!("the request body is too large: at most {max} bytes are accepted"))
+}
+
+/// About how many values a JSON text holds: commas and opening brackets outside of strings. Costs nothing beside parsing it.
+fn values_in(json: &[u8]) -> usize {
+    let (mut values, mut in_string, mut escaped) = (0, false, false);
+    for byte in json {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if in_string => escaped = true,
+            b'"' => in_string = !in_string,
+            b',' | b'[' | b'{' if !in_string => values += 1,
+            _ => {}
+        }
+    }
+    values
 }
 
 /// Reads JSON with Docker's words for what is wrong with it.
@@ -240,6 +265,19 @@ mod tests {
         assert_eq!(q.get("e"), "x");
         for bad in ["", "version=", "version=-1", "version=1x", "version=%2B1", "version=18446744073709551616"] {
             assert_eq!(Query::parse(Some(bad)).version("node").map_err(|f| f.status), Err(400), "{bad}");
+        }
+    }
+
+    #[test]
+    fn values_are_counted_where_they_are() {
+        for (json, values) in [
+            ("{}", 1),
+            (r#"{"a,b[{":"\\\",[{"}"#, 1),
+            (r#"{"a\\":["x",1,{}],"b":[]}"#, 7),
+            (r#"[[[["#, 4),
+            (r#"",,,,"#, 0),
+        ] {
+            assert_eq!(values_in(json.as_bytes()), values, "{json}");
         }
     }
 

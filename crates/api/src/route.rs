@@ -1,54 +1,71 @@
 //! Which handler a request belongs to. What no handler wants goes to the local engine.
 
+use crate::access::{self, Caller, Row, To};
 use crate::logs::Whose;
-use crate::reply::{Body, Reply, failure, json};
+use crate::reply::{Body, Reply, failure, kept_open};
 use crate::request::{Path, Query, Request};
-use crate::{Api, cluster, events, info, logs, nodes, service_update, services, system, tasks};
+use crate::secrets::Which;
+use crate::server::Origin;
+use crate::{
+    Api, backup, cluster, events, info, lock, logs, nodes, secrets, service_update, services, system, tasks, tokens,
+};
 use docker_api::Failure;
 use docker_api::errors::Code;
 use http::{Method, request::Parts};
 use serde_json::Value;
+use tokio::sync::OwnedSemaphorePermit;
 
-/// Answers one request, whatever it is.
-pub(crate) async fn answer(api: &Api, parts: Parts, body: Body) -> Reply {
-    let mut reply = match Path::parse(parts.uri.path()) {
-        Ok(path) => dispatch(api, path, parts, body).await.unwrap_or_else(|e| failure(&e)),
-        Err(e) => failure(&e),
+/// Answers one request, whatever it is. Nothing of its body is read before the table has let it through.
+pub(crate) async fn answer(api: &Api, from: &Origin, parts: Parts, body: Body) -> Reply {
+    let answer = match admitted(api, &from.caller, &parts) {
+        Ok((row, path, lasting)) => {
+            from.patience.set(row.waits_for_its_reader());
+            dispatch(api, &from.caller, row, path, lasting, parts, body).await
+        }
+        Err(e) => Err(e),
     };
+    let mut reply = answer.unwrap_or_else(|e| failure(&e));
     system::common_headers(api, reply.headers_mut()).await;
     reply
 }
 
-async fn dispatch(api: &Api, path: Path, parts: Parts, body: Body) -> Result<Reply, Failure> {
-    let segments: Vec<&str> = path.segments.iter().map(String::as_str).collect();
-    let ours = matches!(
-        segments.first(),
-        Some(
-            &("swarm"
-                | "nodes"
-                | "services"
-                | "tasks"
-                | "secrets"
-                | "configs"
-                | "info"
-                | "version"
-                | "events"
-                | "_ping")
-        )
-    );
-    if ours {
-        let query = Query::parse(parts.uri.query());
-        let request = Request { method: parts.method, path, query, headers: parts.headers, body };
-        if matches!(request.method, Method::GET | Method::HEAD) {
-            return handle(api, request, parts.uri.query()).await;
+/// The request's row and path, and a place among the streams when it wants one.
+fn admitted(
+    api: &Api,
+    caller: &Caller,
+    parts: &Parts,
+) -> Result<(&'static Row, Path, Option<OwnedSemaphorePermit>), Failure> {
+    let path = Path::parse(parts.uri.path())?;
+    let row = access::decide(caller, &parts.method, &path, api.deps().seams.clock.unix_now())?;
+    if caller.until.is_some() && !matches!(parts.method, Method::GET | Method::HEAD) {
+        tracing::info!(caller = caller.name, method = %parts.method, path = path.rest, "a change over the API's TCP port");
+    }
+    let lasting = row.lasts.then(|| api.stream()).transpose()?;
+    Ok((row, path, lasting))
+}
+
+async fn dispatch(
+    api: &Api,
+    caller: &Caller,
+    row: &Row,
+    path: Path,
+    lasting: Option<OwnedSemaphorePermit>,
+    parts: Parts,
+    body: Body,
+) -> Result<Reply, Failure> {
+    if row.to == To::Engine {
+        if row.path == "/networks/create" {
+            return create_network(api, caller, path, parts, body).await;
         }
-        return to_its_end(api, request).await;
+        return api.proxy(http::Request::from_parts(parts, body), &path, row.upgrades, lasting).await;
     }
-    if segments == ["networks", "create"] && parts.method == Method::POST {
-        return create_network(api, path, parts, body).await;
+    let query = Query::parse(parts.uri.query());
+    let request = Request { method: parts.method, path, query, headers: parts.headers, caller: caller.clone(), body };
+    if matches!(request.method, Method::GET | Method::HEAD) {
+        let reply = handle(api, request, parts.uri.query()).await?;
+        return Ok(kept_open(reply, lasting));
     }
-    let request = http::Request::from_parts(parts, body);
-    api.proxy(request, &path).await
+    to_its_end(api, request).await
 }
 
 /// A request that changes something goes on to its end even when the client hangs up.
@@ -73,8 +90,8 @@ async fn handle(api: &Api, request: Request, raw_query: Option<&str>) -> Result<
         ("GET", ["info"]) => info::info(api, &request).await,
         ("GET", ["events"]) => events::stream(api, &request, raw_query).await,
         ("GET", ["swarm"]) => cluster::inspect(api, &request).await,
-        ("GET", ["swarm", "unlockkey"]) => cluster::unlock_key(api),
-        ("POST", ["swarm", "unlock"]) => Err(Failure::not_locked()),
+        ("GET", ["swarm", "unlockkey"]) => lock::unlock_key(api, &request).await,
+        ("POST", ["swarm", "unlock"]) => lock::unlock(api, request).await,
         ("POST", ["swarm", "init"]) => cluster::init(api, request).await,
         ("POST", ["swarm", "join"]) => cluster::join(api, request).await,
         ("POST", ["swarm", "leave"]) => cluster::leave(api, &request).await,
@@ -92,41 +109,30 @@ async fn handle(api: &Api, request: Request, raw_query: Option<&str>) -> Result<
         ("GET", ["tasks"]) => tasks::list(api, &request).await,
         ("GET", ["tasks", id]) => tasks::inspect(api, &request, id).await,
         ("GET", ["tasks", id, "logs"]) => logs::logs(api, &request, Whose::Task(id)).await,
-        (_, [kind @ ("secrets" | "configs"), rest @ ..]) => secrets_and_configs(api, &request, kind, rest),
-        _ => Err(Failure::page_not_found()),
-    }
-}
-
-/// There are none yet; clients that only look are told so in Docker's way.
-fn secrets_and_configs(api: &Api, request: &Request, kind: &str, rest: &[&str]) -> Result<Reply, Failure> {
-    let one = kind.trim_end_matches('s');
-    match (request.method.as_str(), rest) {
-        ("GET", []) => {
-            request.query.filters()?.allow_only(&["id", "label", "name", "names"])?;
-            api.store()?;
-            Ok(json(&Value::Array(Vec::new())))
-        }
-        ("POST", ["create"]) => {
-            api.store()?;
-            Err(Failure::rpc(
-                Code::Unimplemented,
-                format_args!(
-                    "{kind} are not supported by this release of Swarmlite; use environment variables or bind mounts"
-                ),
-            ))
-        }
-        ("GET" | "DELETE", [id]) | ("POST", [id, "update"]) => {
-            api.store()?;
-            Err(Failure::not_found(one, &id.chars().take(128).collect::<String>()))
-        }
+        ("GET", ["swarmlite", "tokens"]) => tokens::list(api, &request).await,
+        ("POST", ["swarmlite", "tokens"]) => tokens::create(api, request).await,
+        ("DELETE", ["swarmlite", "tokens", id]) => tokens::revoke(api, id).await,
+        ("GET", ["swarmlite", "gossip"]) => backup::gossip(api),
+        ("POST", ["swarmlite", "gossip", "rotate"]) => backup::rotate(api).await,
+        ("POST", ["swarmlite", "backup"]) => backup::create(api, request).await,
+        ("GET", ["secrets"]) => secrets::list(api, &request, Which::Secrets).await,
+        ("POST", ["secrets", "create"]) => secrets::create(api, request, Which::Secrets).await,
+        ("GET", ["secrets", id]) => secrets::inspect(api, &request, Which::Secrets, id).await,
+        ("DELETE", ["secrets", id]) => secrets::remove(api, &request, Which::Secrets, id).await,
+        ("POST", ["secrets", id, "update"]) => secrets::update(api, request, Which::Secrets, id).await,
+        ("GET", ["configs"]) => secrets::list(api, &request, Which::Configs).await,
+        ("POST", ["configs", "create"]) => secrets::create(api, request, Which::Configs).await,
+        ("GET", ["configs", id]) => secrets::inspect(api, &request, Which::Configs, id).await,
+        ("DELETE", ["configs", id]) => secrets::remove(api, &request, Which::Configs, id).await,
+        ("POST", ["configs", id, "update"]) => secrets::update(api, request, Which::Configs, id).await,
         _ => Err(Failure::page_not_found()),
     }
 }
 
 /// Local networks are the engine's; the swarm has none yet, and the engine could only say something misleading.
-async fn create_network(api: &Api, path: Path, parts: Parts, body: Body) -> Result<Reply, Failure> {
-    let mut request =
-        Request { method: parts.method.clone(), path, query: Query::default(), headers: parts.headers.clone(), body };
+async fn create_network(api: &Api, caller: &Caller, path: Path, parts: Parts, body: Body) -> Result<Reply, Failure> {
+    let (method, headers) = (parts.method.clone(), parts.headers.clone());
+    let mut request = Request { method, path, query: Query::default(), headers, caller: caller.clone(), body };
     let bytes = request.bytes().await?;
     if let Ok(Value::Object(sent)) = serde_json::from_slice::<Value>(&bytes) {
         let text = |name: &str| sent.get(name).and_then(Value::as_str).unwrap_or_default();
@@ -139,5 +145,5 @@ async fn create_network(api: &Api, path: Path, parts: Parts, body: Body) -> Resu
         }
     }
     let forwarded = http::Request::from_parts(parts, crate::reply::full(bytes));
-    api.proxy(forwarded, &request.path).await
+    api.proxy(forwarded, &request.path, false, None).await
 }

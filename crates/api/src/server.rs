@@ -1,8 +1,13 @@
 //! Connections: HTTP/1.1 with upgrades, limits and timeouts.
 
 use crate::Api;
+use crate::access::Caller;
 use crate::reply::Reply;
 use crate::route;
+use crate::slots::{Slot, Slots};
+use crate::stall::{Patience, Stalling};
+use async_trait::async_trait;
+use docker_api::Failure;
 use http::Request;
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
@@ -11,13 +16,24 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use seams::{BoxStream, Listener, Tasks};
 use std::convert::Infallible;
 use std::io;
+use std::net::SocketAddr;
 use std::pin::pin;
+use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// Connections served at once. Followed logs and events hold one each; beyond it, new ones wait.
+/// Connections served at once from one socket. Followed logs and events hold one each; beyond it, new ones wait.
 pub(crate) const CONNECTIONS_MAX: usize = 1024;
-/// How long a client may take to send a request's head.
+/// Event streams, followed logs and tunnels (exec, attach, build) at once, from wherever: half of the connections, so that
+/// there is always room for a question.
+pub(crate) const STREAMS_MAX: usize = 512;
+/// Connections served at once from a port behind a [`Gate`], and from one address; beyond it, new ones are closed.
+const GATED_CONNECTIONS: (usize, usize) = (512, 128);
+/// Connections that stand at the gate (their TLS handshake is under way), and from one address.
+const AT_THE_GATE: (usize, usize) = (64, 16);
+/// For the gate to let a connection in.
+const GATE_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a client may take to send a request's head, and how long a connection may be idle.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
 /// Bytes of a request's head; `X-Registry-Auth` and long filters fit.
 const HEAD_BYTES_MAX: usize = 256 << 10;
@@ -26,7 +42,22 @@ const HEADERS_MAX: usize = 128;
 /// How long accepting rests after an error (out of file descriptors, say).
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Where connections come from.
+/// What a request's connection is.
+pub(crate) struct Origin {
+    /// Who is at its other end.
+    pub(crate) caller: Caller,
+    /// How long it waits for a reader that does not read.
+    pub(crate) patience: Patience,
+}
+
+/// Finds out who is at the other end of a connection, before anything is read of its requests.
+#[async_trait]
+pub trait Gate: Send + Sync + 'static {
+    /// Lets a connection in (after its TLS handshake, say), or fails. The caller bounds the time that it takes.
+    async fn admit(&self, stream: BoxStream) -> io::Result<(BoxStream, Caller)>;
+}
+
+/// Where connections come from that need no gate.
 enum Door {
     Net(Box<dyn Listener>),
     Unix(tokio::net::UnixListener),
@@ -47,14 +78,16 @@ impl Door {
 
 impl Api {
     /// Serves one connection until it ends, or until the API's tasks are asked to stop: then what is under way is
-    /// finished first.
+    /// finished first. Whoever is at its other end may do everything.
     pub async fn serve_connection(&self, stream: BoxStream) {
         if let Ok(permit) = self.0.connections.clone().acquire_owned().await {
-            self.run_connection(stream, permit).await;
+            self.run_connection(stream, Caller::local()).await;
+            drop(permit);
         }
     }
 
-    /// Serves every connection of a listener, until `tasks` is asked to stop.
+    /// Serves every connection of a listener, until `tasks` is asked to stop. Who may connect may do everything: it is the
+    /// listener's matter that nobody else can.
     pub async fn serve(&self, listener: Box<dyn Listener>, tasks: Tasks) {
         self.serve_door(Door::Net(listener), tasks).await;
     }
@@ -63,6 +96,50 @@ impl Api {
     /// everything: its file mode is the access control, as Docker's.
     pub async fn serve_unix(&self, listener: tokio::net::UnixListener, tasks: Tasks) {
         self.serve_door(Door::Unix(listener), tasks).await;
+    }
+
+    /// Serves every connection of a listener that `gate` lets in, with the rights that it gives, until `tasks` is asked to
+    /// stop. Its connections are counted apart, so that the network cannot keep anybody from the socket.
+    pub async fn serve_gated(&self, listener: Box<dyn Listener>, gate: Arc<dyn Gate>, tasks: Tasks) {
+        let inside = Slots::new(GATED_CONNECTIONS);
+        let waiting = Slots::new(AT_THE_GATE);
+        loop {
+            let accepted = tokio::select! {
+                biased;
+                () = tasks.stopped() => return,
+                accepted = listener.accept() => accepted,
+            };
+            let (stream, remote) = match accepted {
+                Ok(accepted) => accepted,
+                Err(e) => {
+                    tracing::warn!(error = %e, "cannot accept an API connection");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                    continue;
+                }
+            };
+            // Over a bound the connection is closed before it costs anything.
+            let (Some(inside), Some(waiting)) = (inside.take(remote.ip()), waiting.take(remote.ip())) else {
+                tracing::debug!(%remote, "API connection refused: too many");
+                continue;
+            };
+            let (api, gate) = (self.clone(), gate.clone());
+            let serve = async move { api.run_gated(stream, remote, &*gate, waiting, inside).await };
+            self.deps().tasks.spawn_to_end("api connection", serve);
+        }
+    }
+
+    async fn run_gated(&self, stream: BoxStream, remote: SocketAddr, gate: &dyn Gate, waiting: Slot, _inside: Slot) {
+        let admitted = tokio::select! {
+            biased;
+            () = self.deps().tasks.stopped() => return,
+            admitted = tokio::time::timeout(GATE_TIMEOUT, gate.admit(stream)) => admitted,
+        };
+        drop(waiting);
+        match admitted {
+            Ok(Ok((stream, caller))) => self.run_connection(stream, caller).await,
+            Ok(Err(error)) => tracing::debug!(%remote, %error, "API connection refused"),
+            Err(_) => tracing::debug!(%remote, "API connection refused: no TLS handshake within {GATE_TIMEOUT:?}"),
+        }
     }
 
     /// Accepts while there is room: a connection too many waits in the kernel, not here.
@@ -80,7 +157,10 @@ impl Api {
             match accepted {
                 Ok((stream, permit)) => {
                     let api = self.clone();
-                    let serve = async move { api.run_connection(stream, permit).await };
+                    let serve = async move {
+                        api.run_connection(stream, Caller::local()).await;
+                        drop(permit);
+                    };
                     self.deps().tasks.spawn_to_end("api connection", serve);
                 }
                 Err(e) => {
@@ -91,22 +171,36 @@ impl Api {
         }
     }
 
-    async fn run_connection(&self, stream: BoxStream, _permit: OwnedSemaphorePermit) {
+    /// A place among the streams, which is free again when it is dropped.
+    pub(crate) fn stream(&self) -> Result<OwnedSemaphorePermit, Failure> {
+        self.0.streams.clone().try_acquire_owned().map_err(|_| {
+            let text = format_args!(
+                "too many event streams, followed logs and terminals are open on this node (at most {STREAMS_MAX}); close some and try again"
+            );
+            Failure::new(503, text)
+        })
+    }
+
+    async fn run_connection(&self, stream: BoxStream, caller: Caller) {
         let mut builder = hyper::server::conn::http1::Builder::new();
         builder
             .timer(TokioTimer::new())
             .header_read_timeout(HEAD_TIMEOUT)
             .max_headers(HEADERS_MAX)
             .max_buf_size(HEAD_BYTES_MAX);
+        let patience = Patience::default();
+        let stream = TokioIo::new(Stalling::new(stream, patience.clone()));
+        let from = Arc::new(Origin { caller, patience });
         let api = self.clone();
         let service = service_fn(move |request: Request<Incoming>| {
-            let api = api.clone();
+            let (api, from) = (api.clone(), from.clone());
             async move {
                 let (parts, body) = request.into_parts();
-                Ok::<Reply, Infallible>(route::answer(&api, parts, body.map_err(io::Error::other).boxed()).await)
+                let body = body.map_err(io::Error::other).boxed();
+                Ok::<Reply, Infallible>(route::answer(&api, &from, parts, body).await)
             }
         });
-        let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service).with_upgrades());
+        let mut connection = pin!(builder.serve_connection(stream, service).with_upgrades());
         let ended = tokio::select! {
             biased;
             ended = connection.as_mut() => ended,
@@ -119,4 +213,9 @@ impl Api {
             tracing::debug!(error = %e, "an API connection ended");
         }
     }
+}
+
+/// Room for connections and streams, as an [`Api`] has it.
+pub(crate) fn room(places: usize) -> Arc<Semaphore> {
+    Arc::new(Semaphore::new(places))
 }

@@ -3,7 +3,7 @@
 use crate::reply::{Reply, json};
 use crate::request::Request;
 use crate::services::registry_auth;
-use crate::{Api, convert, lookup, read};
+use crate::{Api, convert, lookup, read, secrets};
 use docker_api::{Failure, ServiceUpdateResponse};
 use model::{RegistryAuth, Service, ServiceSpec, UpdateState, UpdateStatus};
 use std::mem::discriminant;
@@ -47,6 +47,7 @@ pub(crate) async fn update(api: &Api, mut request: Request, id: &str) -> Result<
     }
     let new = if rollback { rolled_back(api, old)? } else { changed(old, spec) };
     let mut tx = api.transaction();
+    secrets::check_granted(api, &snapshot, &new.spec, &mut tx).await?;
     tx.update(new);
     store.propose(tx).await.map_err(read::propose_failure)?;
     Ok(json(&ServiceUpdateResponse { warnings: None }))
@@ -67,7 +68,8 @@ fn kept_auth(old: &Service, from: &str) -> Result<Option<RegistryAuth>, Failure>
     }
 }
 
-fn changed(old: &Service, spec: ServiceSpec) -> Service {
+fn changed(old: &Service, mut spec: ServiceSpec) -> Service {
+    spec.keep_data_versions(&old.spec);
     Service {
         previous_spec: Some(old.spec.clone()),
         spec,

@@ -2,7 +2,7 @@
 
 use crate::reply::{Reply, empty, json, json_bytes, json_with};
 use crate::request::Request;
-use crate::{Api, convert, lookup, names, read, render};
+use crate::{Api, convert, lookup, names, read, render, secrets};
 use base64::Engine as _;
 use docker_api::{Failure, Filters, ServiceCreateResponse, ServiceStatus};
 use http::StatusCode;
@@ -81,6 +81,7 @@ pub(crate) async fn create(api: &Api, mut request: Request) -> Result<Reply, Fai
         let id = api.deps().seams.rand.id25().parse().expect("id25 makes ids");
         let mut tx = api.transaction();
         tx.check(Check::NameFree { kind: Kind::Service, name: spec.name.to_string() });
+        secrets::check_granted(api, &store.local(), &spec, &mut tx).await?;
         let service =
             Service { id, meta: Meta::default(), spec, spec_version: 1, previous_spec: None, update_status: None };
         let reply = ServiceCreateResponse { id: service.id.to_string(), warnings: None };

@@ -20,6 +20,14 @@ pub trait Swarm: Send + Sync + 'static {
     fn raft(&self) -> Option<RaftView>;
     /// The certificate authority of the cluster this node is in; `None` outside a swarm.
     fn tls_info(&self) -> Option<TlsInfo>;
+    /// The cluster as it is with a change to another root begun (or, when it is the present root that is given, ended). The
+    /// caller proposes it; the leader finishes the change when every node has moved over.
+    ///
+    /// # Errors
+    /// [`SwarmError::Invalid`] when the given root cannot be used.
+    fn begin_rotation(&self, _cluster: &model::Cluster, _new_root: NewRoot) -> Result<model::Cluster, SwarmError> {
+        Err(SwarmError::NotInSwarm)
+    }
     /// Makes a new cluster of this one node. The id is the node's.
     async fn init(&self, options: InitOptions) -> Result<NodeId, SwarmError>;
     /// Joins a cluster. Returns when the node has its certificate and, as a manager, is in the Raft group;
@@ -27,6 +35,18 @@ pub trait Swarm: Send + Sync + 'static {
     async fn join(&self, options: JoinOptions) -> Result<(), SwarmError>;
     /// Leaves the cluster and forgets it. The API has already refused a manager without `force` in Docker's words.
     async fn leave(&self, force: bool) -> Result<(), SwarmError>;
+    /// Opens a locked manager's disk and starts the manager. It is in the Raft group a moment later.
+    async fn unlock(&self, _key: seal::Key) -> Result<(), SwarmError> {
+        Err(SwarmError::NotLocked)
+    }
+    /// The whole state, sealed under a key.
+    async fn backup(&self, _key: seal::Key) -> Result<Bytes, SwarmError> {
+        Err(SwarmError::NotInSwarm)
+    }
+    /// This node's gossip; `None` outside a swarm.
+    fn gossip(&self) -> Option<crate::GossipView> {
+        None
+    }
     /// The output of a task, from whichever node runs it. The stream ends when the output does (without `follow`), or
     /// when it is dropped.
     async fn logs(&self, request: LogRequest) -> Result<BoxStream<'static, Result<LogLine, LogError>>, LogError>;
@@ -59,6 +79,8 @@ pub enum LocalState {
     Worker,
     /// A manager.
     Manager,
+    /// A manager that cannot read its disk without the unlock key.
+    Locked,
     /// In one, but something is wrong: the text says what, and what to do.
     Error(String),
 }
@@ -75,6 +97,9 @@ pub enum NotManager {
     /// A manager that is not ready.
     #[error("{}", errors::MANAGER_NOT_READY)]
     NotReady,
+    /// A manager that needs the unlock key.
+    #[error("{}", errors::LOCKED)]
+    Locked,
     /// The node's certificate has run out.
     #[error("{}", errors::CERTIFICATES_EXPIRED)]
     CertificatesExpired,
@@ -121,6 +146,30 @@ pub struct TlsInfo {
     pub issuer_subject_der: Vec<u8>,
     /// The root's public key (SubjectPublicKeyInfo), DER.
     pub issuer_public_key_der: Vec<u8>,
+}
+
+/// Where a cluster's next root comes from.
+#[derive(Clone, PartialEq, Eq)]
+pub enum NewRoot {
+    /// The cluster makes it.
+    Generated,
+    /// A user brings it.
+    Given {
+        /// The certificate, PEM.
+        cert_pem: String,
+        /// Its key, PEM; a secret.
+        key_pem: String,
+    },
+}
+
+impl std::fmt::Debug for NewRoot {
+    // The key is a secret.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            NewRoot::Generated => "Generated",
+            NewRoot::Given { .. } => "Given",
+        })
+    }
 }
 
 /// How a cluster is made. Addresses are as the user typed them; empty when not given.
@@ -175,6 +224,12 @@ pub enum SwarmError {
     /// Joining took too long and goes on. (503)
     #[error("{}", errors::JOIN_TIMEOUT)]
     JoinTimeout,
+    /// It needs no unlock key. (409)
+    #[error("{}", docker_api::Failure::not_locked())]
+    NotLocked,
+    /// The unlock key is another one. (401)
+    #[error("{}", errors::WRONG_UNLOCK_KEY)]
+    WrongUnlockKey,
     /// What was asked cannot be: the text says what, why, and what works. (400)
     #[error("{0}")]
     Invalid(String),
@@ -231,6 +286,7 @@ impl LocalState {
             LocalState::Inactive => "inactive",
             LocalState::Pending => "pending",
             LocalState::Worker | LocalState::Manager => "active",
+            LocalState::Locked => "locked",
             LocalState::Error(_) => "error",
         }
     }

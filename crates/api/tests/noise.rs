@@ -71,6 +71,9 @@ proptest! {
                 format!("/services?filters={}", escape(&filter)),
                 format!("/tasks?filters={}", escape(&filter)),
                 format!("/nodes?filters={}", escape(&filter)),
+                format!("/secrets?filters={}", escape(&filter)),
+                format!("/configs?filters={}", escape(&filter)),
+                format!("/secrets/{}?{query}", escape(&id)),
                 format!("/services/{}", escape(&id)),
                 format!("/nodes/{}?{query}", escape(&id)),
                 format!("/tasks/{}/logs?stdout=1&{query}", escape(&id)),
@@ -88,7 +91,7 @@ proptest! {
     fn noise_in_bodies_is_a_client_error(body in ".{0,60}") {
         run(async {
             let world = manager().await;
-            for path in ["/services/create", "/swarm/update?version=1", "/swarm/join", "/nodes/host1/update?version=1"] {
+            for path in ["/services/create", "/swarm/update?version=1", "/swarm/join", "/nodes/host1/update?version=1", "/secrets/create", "/configs/create", "/secrets/db/update?version=1"] {
                 let request = http::Request::post(path).header("content-type", "application/json");
                 let request = request.body(http_body_util::Full::from(body.clone())).expect("a request");
                 let reply = world.send(request).await;

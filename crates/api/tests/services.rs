@@ -192,8 +192,6 @@ async fn a_field_that_is_not_supported_is_named() {
         (task("Networks", json!([{"Target": "n"}])), "TaskTemplate.Networks"),
         (task("Runtime", json!("plugin")), "TaskTemplate.Runtime"),
         (task("Resources", json!({"SwapBytes": 1})), "TaskTemplate.Resources.SwapBytes"),
-        (container("Secrets", json!([{"SecretID": "a", "SecretName": "b"}])), "ContainerSpec.Secrets"),
-        (container("Configs", json!([{"ConfigID": "a", "ConfigName": "b"}])), "ContainerSpec.Configs"),
         (container("Privileges", json!({"NoNewPrivileges": true})), "ContainerSpec.Privileges"),
         (container("OomScoreAdj", json!(5)), "ContainerSpec.OomScoreAdj"),
         (container("Hostname", json!("{{.Task.Slot}}")), "A template in ContainerSpec.Hostname"),

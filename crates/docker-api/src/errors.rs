@@ -18,6 +18,13 @@ pub const NOT_IN_SWARM: &str = "This node is not part of a swarm";
 /// The node's certificate has run out.
 pub const CERTIFICATES_EXPIRED: &str =
     "Swarm certificates have expired. To replace them, leave the swarm and join again.";
+/// A manager that needs the unlock key.
+pub const LOCKED: &str = "Swarm is encrypted and needs to be unlocked before it can be used. Please use \"docker swarm unlock\" to unlock it.";
+/// `leave` of such a manager without force.
+pub const LEAVE_LOCKED: &str =
+    "Swarm is encrypted and locked. Please unlock it first or use `--force` to ignore this message.";
+/// `unlock` with another key.
+pub const WRONG_UNLOCK_KEY: &str = "swarm could not be unlocked: invalid key provided";
 /// Joining took too long.
 pub const JOIN_TIMEOUT: &str = "Timeout was reached before node joined. The attempt to join the swarm will continue in the background. Use the \"docker info\" command to see the current swarm status of your node.";
 /// The end of the error of a stale update, by which clients know it.

@@ -22,10 +22,12 @@ mod container;
 mod go;
 mod network;
 mod node;
+mod secret;
 mod service;
 mod swarm;
 mod system;
 mod task;
+mod token;
 mod unsupported;
 
 pub use container::{
@@ -39,6 +41,7 @@ pub use network::{Endpoint, EndpointSpec, EndpointVirtualIp, NetworkAttachmentCo
 pub use node::{
     EngineDescription, ManagerStatus, Node, NodeDescription, NodeSpec, NodeStatus, Platform, PluginDescription,
 };
+pub use secret::{Data, IdResponse, SecretOrConfig, SecretOrConfigSpec};
 pub use service::{
     GlobalService, JobStatus, ReplicatedJob, ReplicatedService, Service, ServiceCreateResponse, ServiceMode,
     ServiceSpec, ServiceStatus, ServiceUpdateResponse, UpdateConfig, UpdateStatus,
@@ -53,5 +56,6 @@ pub use task::{
     PlacementPreference, PortStatus, ResourceRequirements, Resources, RestartPolicy, SpreadOver, Task, TaskSpec,
     TaskStatus,
 };
+pub use token::{TokenCreateRequest, TokenCreateResponse, TokenSummary};
 pub use unsupported::{Unsupported, unsupported_in_service_spec, unsupported_in_swarm_spec};
 pub use wire::{ObjectVersion, TlsInfo};

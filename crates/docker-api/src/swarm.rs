@@ -116,11 +116,11 @@ bodies! {
         "NodeCertExpiry" node_cert_expiry: GoDuration, "omit";
         /// Authorities outside. Not supported; seen in order to be refused.
         "ExternalCAs" external_cas: Vec<Value>, "omit";
-        /// A new root certificate. Not supported yet; seen in order to be refused.
+        /// A new root certificate, PEM. Sent, never shown.
         "SigningCACert" signing_ca_cert: String, "omit";
-        /// Its key. Not supported yet; seen in order to be refused.
+        /// Its key, PEM. Sent, never shown.
         "SigningCAKey" signing_ca_key: Secret, "omit";
-        /// Raised to make a new root. Not supported yet; seen in order to be refused.
+        /// Changed to make a new root.
         "ForceRotate" force_rotate: u64, "omit";
     }
 

@@ -92,8 +92,6 @@ const CONTAINER: &[Rule<ContainerSpec>] = &[
         "security options are not passed on yet",
         "leave it out; CapabilityAdd and CapabilityDrop work",
     ),
-    (|c| !c.secrets.is_empty(), "ContainerSpec.Secrets", "there are no secrets yet", "use Env or a bind mount"),
-    (|c| !c.configs.is_empty(), "ContainerSpec.Configs", "there are no configs yet", "use Env or a bind mount"),
     (
         |c| !matches!(c.isolation.as_str(), "" | "default"),
         "ContainerSpec.Isolation",
@@ -156,28 +154,10 @@ const MOUNT: &[Rule<Mount>] = &[
 
 const SWARM: &[Rule<SwarmSpec>] = &[
     (
-        |s| s.encryption_config.auto_lock_managers,
-        "EncryptionConfig.AutoLockManagers",
-        "managers cannot be locked yet",
-        "leave it out",
-    ),
-    (
         |s| !s.ca_config.external_cas.is_empty(),
         "CAConfig.ExternalCAs",
         "the swarm signs its certificates itself",
         "leave it out",
-    ),
-    (
-        |s| !s.ca_config.signing_ca_cert.is_empty() || !s.ca_config.signing_ca_key.0.is_empty(),
-        "CAConfig.SigningCACert and SigningCAKey",
-        "the root certificate cannot be replaced yet",
-        "leave it out",
-    ),
-    (
-        |s| s.ca_config.force_rotate != 0,
-        "CAConfig.ForceRotate",
-        "the root certificate cannot be replaced yet",
-        "leave it out; join tokens can be rotated",
     ),
     (
         |s| s.task_defaults.log_driver.as_ref().is_some_and(|d| !d.name.is_empty() || !d.options.is_empty()),

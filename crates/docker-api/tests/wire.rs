@@ -143,9 +143,8 @@ fn what_is_not_supported_says_what_and_what_instead() {
         let field = unsupported_in_service_spec(&spec).map(|u| u.field);
         assert_eq!(field, refused.then_some("A template in ContainerSpec.Mounts"), "{mount}");
     }
-    let swarm: SwarmSpec =
-        serde_json::from_value(json!({"EncryptionConfig": {"AutoLockManagers": true}})).expect("readable");
-    assert_eq!(unsupported_in_swarm_spec(&swarm).expect("a refusal").field, "EncryptionConfig.AutoLockManagers");
+    let swarm: SwarmSpec = serde_json::from_value(json!({"Raft": {"KeepOldSnapshots": 3}})).expect("readable");
+    assert_eq!(unsupported_in_swarm_spec(&swarm).expect("a refusal").field, "Raft.KeepOldSnapshots");
     assert_eq!(unsupported_in_swarm_spec(&SwarmSpec::default()), None);
 }
 

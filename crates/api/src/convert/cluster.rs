@@ -2,8 +2,8 @@
 
 use super::{time, version};
 use docker_api::{
-    CaConfig, ClusterInfo, DispatcherConfig, Failure, GoDuration, JoinTokens, OrchestrationConfig, RaftConfig, Swarm,
-    SwarmSpec, TlsInfo, unsupported_in_swarm_spec,
+    CaConfig, ClusterInfo, DispatcherConfig, EncryptionConfig, Failure, GoDuration, JoinTokens, OrchestrationConfig,
+    RaftConfig, Swarm, SwarmSpec, TlsInfo, unsupported_in_swarm_spec,
 };
 use model::{Cluster, ClusterSpec};
 use std::time::Duration;
@@ -25,9 +25,9 @@ pub(crate) fn cluster_info(c: &Cluster, tls: &TlsInfo) -> ClusterInfo {
         version: version(c.meta.version),
         created_at: time(c.meta.created_at),
         updated_at: time(c.meta.updated_at),
-        spec: spec_out(&c.spec),
+        spec: SwarmSpec { ca_config: ca_config(c), ..spec_out(&c.spec) },
         tls_info: tls.clone(),
-        root_rotation_in_progress: false,
+        root_rotation_in_progress: c.security.root_rotation.is_some(),
         default_addr_pool: c.default_addr_pool.clone(),
         subnet_size: c.subnet_size,
         data_path_port: c.data_path_port.into(),
@@ -55,6 +55,16 @@ pub(crate) fn swarm(c: &Cluster, tls: &TlsInfo) -> Swarm {
     }
 }
 
+/// The authority's settings. Its key is nobody's to see, and a certificate without one would be taken for a change of the root
+/// when the spec is sent back.
+fn ca_config(c: &Cluster) -> CaConfig {
+    CaConfig {
+        node_cert_expiry: c.spec.node_cert_expiry.into(),
+        force_rotate: c.security.force_rotate,
+        ..CaConfig::default()
+    }
+}
+
 fn spec_out(s: &ClusterSpec) -> SwarmSpec {
     SwarmSpec {
         name: s.name.clone(),
@@ -68,7 +78,7 @@ fn spec_out(s: &ClusterSpec) -> SwarmSpec {
             heartbeat_tick: HEARTBEAT_TICK,
         },
         dispatcher: DispatcherConfig { heartbeat_period: s.heartbeat_period.into() },
-        ca_config: CaConfig { node_cert_expiry: s.node_cert_expiry.into(), ..CaConfig::default() },
+        encryption_config: EncryptionConfig { auto_lock_managers: s.autolock },
         ..SwarmSpec::default()
     }
 }
@@ -83,6 +93,7 @@ pub(crate) fn apply_swarm_spec(sent: SwarmSpec, mut to: ClusterSpec) -> Result<C
     }
     check_raft(&sent.raft, &to)?;
     to.labels = sent.labels;
+    to.autolock = sent.encryption_config.auto_lock_managers;
     if let Some(limit) = sent.orchestration.task_history_retention_limit {
         to.task_history_retention_limit = limit;
     }

@@ -1,6 +1,7 @@
 //! What a user sends for a container, to the model.
 
 use super::image::is_reference;
+use super::secret::references_in;
 use super::service_in::not_negative;
 use docker_api::{Failure, GoDuration};
 use model::{ContainerSpec, DnsConfig, Healthcheck, Mount, MountKind, Ulimit};
@@ -21,7 +22,7 @@ pub(super) fn container(c: docker_api::ContainerSpec) -> Result<ContainerSpec, F
         return Err(Failure::invalid(format_args!("ContainerSpec: duplicate mount point: {}", twice.target)));
     }
     let grace = |d| not_negative(d, "ContainerSpec: StopGracePeriod cannot be negative");
-    Ok(ContainerSpec {
+    let mut spec = ContainerSpec {
         image: c.image,
         labels: c.labels,
         command: c.command,
@@ -46,7 +47,11 @@ pub(super) fn container(c: docker_api::ContainerSpec) -> Result<ContainerSpec, F
         cap_drop: c.capability_drop,
         ulimits: c.ulimits.into_iter().map(|u| Ulimit { name: u.name, soft: u.soft, hard: u.hard }).collect(),
         registry_auth: None,
-    })
+        secrets: Vec::new(),
+        configs: Vec::new(),
+    };
+    references_in(c.secrets, c.configs, &mut spec)?;
+    Ok(spec)
 }
 
 fn healthcheck(h: docker_api::HealthConfig) -> Result<Healthcheck, Failure> {

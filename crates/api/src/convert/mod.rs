@@ -4,12 +4,14 @@ mod cluster;
 mod container_in;
 mod image;
 mod node;
+mod secret;
 mod service_in;
 mod service_out;
 mod task;
 
 pub(crate) use cluster::{apply_swarm_spec, cluster_info, swarm};
 pub(crate) use node::{availability, node, node_spec};
+pub(crate) use secret::{config, secret, templating};
 pub(crate) use service_in::service_spec;
 pub(crate) use service_out::{insert_defaults, service};
 pub(crate) use task::task;

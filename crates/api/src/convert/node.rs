@@ -2,13 +2,14 @@
 
 use super::{time, version};
 use crate::swarm::{RaftView, Reachability};
+use crate::swarm_ca::node_tls;
 use docker_api::{
-    EngineDescription, Failure, ManagerStatus, Node, NodeDescription, NodeSpec, NodeStatus, PluginDescription, TlsInfo,
+    EngineDescription, Failure, ManagerStatus, Node, NodeDescription, NodeSpec, NodeStatus, PluginDescription,
 };
 use model::{Availability, NodeState, Role};
 
 /// A node, as this manager knows it.
-pub(crate) fn node(n: &model::Node, raft: Option<&RaftView>, tls: &TlsInfo) -> Node {
+pub(crate) fn node(n: &model::Node, raft: Option<&RaftView>) -> Node {
     let description = n.description.as_ref().map(|d| NodeDescription {
         hostname: d.hostname.clone(),
         platform: platform(&d.platform),
@@ -23,7 +24,7 @@ pub(crate) fn node(n: &model::Node, raft: Option<&RaftView>, tls: &TlsInfo) -> N
                 .map(|(kind, name)| PluginDescription { kind: kind.clone(), name: name.clone() })
                 .collect(),
         },
-        tls_info: tls.clone(),
+        tls_info: node_tls(d.tls.as_ref()),
         csi_info: Vec::new(),
     });
     Node {

@@ -17,6 +17,7 @@ pub(crate) fn service_spec(spec: docker_api::ServiceSpec, auth: Option<RegistryA
     if let Some(unsupported) = unsupported_in_service_spec(&spec) {
         return Err(Failure::bad_request(unsupported));
     }
+    crate::secrets::checked_labels(&spec.labels)?;
     let task = task_spec(spec.task_template, auth)?;
     let mode = mode(&spec.mode)?;
     let update = spec.update_config.map(update_config).transpose()?;

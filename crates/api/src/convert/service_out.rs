@@ -121,6 +121,8 @@ fn container(c: &model::ContainerSpec) -> ContainerSpec {
             search: d.search.clone(),
             options: d.options.clone(),
         }),
+        secrets: super::secret::secrets_out(c),
+        configs: super::secret::configs_out(c),
         isolation: "default".into(),
         sysctls: c.sysctls.clone(),
         capability_add: c.cap_add.clone(),

@@ -12,7 +12,7 @@ use http_body_util::{BodyExt as _, Full};
 use hyper_util::rt::TokioIo;
 use model::{
     Cluster, ClusterSpec, GossipKey, JoinTokens, ManagerStatus, Meta, Node, NodeDescription, NodeId, NodeSpec,
-    NodeState, NodeStatus, Role, RootCa, TaskId,
+    NodeState, NodeStatus, Role, RootCa, RootRotation, TaskId, Timestamp,
 };
 use parking_lot::Mutex;
 use seams::{Clock, Rand, Seams, Tasks};
@@ -22,8 +22,8 @@ use std::sync::Arc;
 use std::time::Duration;
 use store::{LocalStore, Object, StoreClient, Transaction};
 use swarmlite_api::{
-    Api, ApiDeps, EngineDial, InitOptions, JoinOptions, LocalState, LocalView, LogError, LogLine, LogRequest,
-    ManagerView, NotManager, RaftView, Reachability, ServerVersion, Swarm, SwarmError, TlsInfo,
+    Api, ApiDeps, EngineDial, GossipView, InitOptions, JoinOptions, LocalState, LocalView, LogError, LogLine,
+    LogRequest, ManagerView, NewRoot, NotManager, RaftView, Reachability, ServerVersion, Swarm, SwarmError, TlsInfo,
 };
 
 /// A clock that stands still, and dice that always fall the same.
@@ -58,6 +58,9 @@ pub struct FakeSwarm {
     pub inits: Mutex<Vec<InitOptions>>,
     pub joins: Mutex<Vec<JoinOptions>>,
     pub leaves: Mutex<Vec<bool>>,
+    /// In their text form.
+    pub unlocks: Mutex<Vec<String>>,
+    pub rotations: Mutex<Vec<NewRoot>>,
     pub logs: Mutex<BTreeMap<TaskId, Result<Vec<LogLine>, LogError>>>,
     pub log_requests: Mutex<Vec<LogRequest>>,
 }
@@ -76,6 +79,19 @@ impl Swarm for FakeSwarm {
     fn tls_info(&self) -> Option<TlsInfo> {
         Some(TlsInfo { trust_root_pem: "PEM".into(), issuer_subject_der: vec![1, 2], issuer_public_key_der: vec![3] })
     }
+    fn begin_rotation(&self, cluster: &Cluster, new_root: NewRoot) -> Result<Cluster, SwarmError> {
+        self.outcome.lock().clone()?;
+        let mut cluster = cluster.clone();
+        let cert_pem = match &new_root {
+            NewRoot::Generated => "NEXT PEM".to_owned(),
+            NewRoot::Given { cert_pem, .. } => cert_pem.clone(),
+        };
+        let new = RootCa { cert_pem, key_pem: "SECRET-NEXT-KEY".into() };
+        let (cross_signed_pem, started_at) = ("CROSSED".into(), Timestamp(1));
+        cluster.security.root_rotation = Some(RootRotation { new, cross_signed_pem, started_at });
+        self.rotations.lock().push(new_root);
+        Ok(cluster)
+    }
     async fn init(&self, options: InitOptions) -> Result<NodeId, SwarmError> {
         self.inits.lock().push(options);
         self.outcome.lock().clone().map(|()| node_id(1))
@@ -87,6 +103,18 @@ impl Swarm for FakeSwarm {
     async fn leave(&self, force: bool) -> Result<(), SwarmError> {
         self.leaves.lock().push(force);
         self.outcome.lock().clone()
+    }
+    async fn unlock(&self, key: seal::Key) -> Result<(), SwarmError> {
+        self.unlocks.lock().push(key.to_text(seal::KeyForm::Unlock));
+        self.outcome.lock().clone()
+    }
+    async fn backup(&self, key: seal::Key) -> Result<Bytes, SwarmError> {
+        self.outcome.lock().clone().map(|()| Bytes::from(key.seal(&Fixed(Mutex::new(1)), b"backup", b"the state")))
+    }
+    fn gossip(&self) -> Option<GossipView> {
+        let counters = BTreeMap::from([("Forged", 3)]);
+        let view = GossipView { keys: vec![2, 1], live: vec![node_id(1)], counters, ..GossipView::default() };
+        (self.view.lock().state != LocalState::Inactive).then_some(view)
     }
     async fn logs(&self, request: LogRequest) -> Result<BoxStream<'static, Result<LogLine, LogError>>, LogError> {
         self.log_requests.lock().push(request.clone());
@@ -181,6 +209,8 @@ impl World {
             inits: Mutex::default(),
             joins: Mutex::default(),
             leaves: Mutex::default(),
+            unlocks: Mutex::default(),
+            rotations: Mutex::default(),
             logs: Mutex::default(),
             log_requests: Mutex::default(),
         });
