@@ -1,37 +1,84 @@
 //! The `NodeCa` service: how a node gets a certificate. Every answer is decided from the store or from a token, by the
 //! manager that was asked, whoever leads.
 
+use crate::tokens::{self, Doorkeeper};
 use ca::{Authority, CertificateGrant, Csr};
-use model::{Availability, Meta, Node, NodeId, NodeSpec, NodeStatus, Role, Timestamp};
+use model::{Availability, Cluster, NodeId, Role, Timestamp};
 use rpc::proto::ca as pb;
 use rpc::proto::ca::node_ca_server::NodeCa;
 use seams::{RandExt as _, Seams};
+use std::net::IpAddr;
 use std::sync::Arc;
-use store::{ProposeError, Snapshot, StoreClient, Transaction};
+use std::time::Duration;
+use store::{Conflict, ProposeError, Snapshot, StoreClient};
 use tonic::{Request, Response, Status};
+
+/// How long a joiner waits for the newest root, when there may be no leader.
+const ROOT_PATIENCE: Duration = Duration::from_secs(2);
 
 /// Serves `NodeCa` on a manager.
 pub(crate) struct CaService {
     store: Arc<dyn StoreClient>,
     seams: Seams,
+    door: Doorkeeper,
+}
+
+/// Why a joiner got no certificate.
+enum NotIssued {
+    /// The cluster object was changed between the look at the token and the commit; nothing was done.
+    Changed,
+    Refused(Status),
+}
+
+impl From<Status> for NotIssued {
+    fn from(status: Status) -> NotIssued {
+        NotIssued::Refused(status)
+    }
 }
 
 // === impl CaService ===
 
 impl CaService {
     pub(crate) fn new(store: Arc<dyn StoreClient>, seams: Seams) -> CaService {
-        CaService { store, seams }
+        CaService { store, seams, door: Doorkeeper::new() }
     }
 
     async fn current(&self) -> Result<Snapshot, Status> {
         self.store.current().await.map_err(|e| Status::unavailable(e.to_string()))
     }
 
-    fn sign(&self, state: &Snapshot, csr: &Csr, node_id: &NodeId, role: Role) -> Result<String, Status> {
+    /// Makes a node of whoever shows a right token, and its certificate.
+    async fn issue(
+        &self,
+        request: &pb::IssueNodeCertificateRequest,
+        remote: IpAddr,
+    ) -> Result<pb::IssueNodeCertificateResponse, NotIssued> {
+        let state = self.current().await?;
+        let now = self.now();
         let cluster = state.cluster().ok_or_else(|| Status::unavailable("the swarm is being prepared, try again"))?;
-        let authority = Authority::new(&cluster.root_ca, cluster.id.clone()).map_err(internal)?;
-        let grant = CertificateGrant { node_id: node_id.clone(), role, expiry: cluster.spec.node_cert_expiry };
-        authority.issue(csr, &grant, self.seams.clock.unix_now(), &*self.seams.rand).map_err(internal)
+        let grant = self.door.admit(remote, &request.token, cluster, now)?;
+        let csr = Csr::parse(&request.csr_pem).map_err(|e| Status::invalid_argument(e.to_string()))?;
+        let availability = parse_availability(&request.availability)?;
+        let id: NodeId = self.seams.rand.id25().parse().expect("id25 makes ids");
+        // What cannot be signed must not make a node.
+        Authority::of(cluster).map_err(internal)?;
+        let tx = tokens::admission(&state, cluster, &grant, id.clone(), availability, now)?;
+        let index = match self.store.propose(tx).await {
+            Err(ProposeError::Conflict(Conflict::Changed { .. })) => return Err(NotIssued::Changed),
+            outcome => outcome.map_err(not_committed),
+        }?;
+        // From the state that has the node: whoever has that state, or a later one, knows it. The check in the transaction says
+        // that the cluster is still the same.
+        let certificate_pem = sign(&self.seams, cluster, index, &csr, &id, grant.role)?;
+        Ok(pb::IssueNodeCertificateResponse {
+            node_id: id.to_string(),
+            certificate_pem,
+            role: role_word(grant.role).into(),
+            cluster_id: cluster.id.to_string(),
+            gossip_keys: cluster.gossip_keys.iter().map(|k| pb::GossipKey { id: k.id, key: k.key.to_vec() }).collect(),
+            managers: managers(&state),
+            root_certificate_pem: cluster.trusted_roots_pem(),
+        })
     }
 
     fn now(&self) -> Timestamp {
@@ -45,9 +92,11 @@ impl NodeCa for CaService {
         &self,
         _: Request<pb::GetRootCertificateRequest>,
     ) -> Result<Response<pb::GetRootCertificateResponse>, Status> {
-        // The root never changes under a joiner's token, so local state is good enough, and there even without a leader.
-        let state = self.store.local();
-        let cluster = state.cluster().ok_or_else(|| Status::unavailable("the swarm is being prepared, try again"))?;
+        // The newest root, if that can be had: a joiner may come with a token that was made after the root had changed. Without a
+        // leader what this manager knows is good enough: the joiner compares it with its token.
+        let newest = tokio::time::timeout(ROOT_PATIENCE, self.store.current()).await;
+        let state = newest.ok().and_then(Result::ok).unwrap_or_else(|| self.store.local());
+        let cluster = state.cluster().ok_or_else(being_prepared)?;
         Ok(Response::new(pb::GetRootCertificateResponse { certificate_pem: cluster.root_ca.cert_pem.clone() }))
     }
 
@@ -55,36 +104,22 @@ impl NodeCa for CaService {
         &self,
         request: Request<pb::IssueNodeCertificateRequest>,
     ) -> Result<Response<pb::IssueNodeCertificateResponse>, Status> {
+        let remote = tokens::source(&request);
+        self.door.check(remote)?;
         let request = request.into_inner();
-        let state = self.current().await?;
-        let cluster = state.cluster().ok_or_else(|| Status::unavailable("the swarm is being prepared, try again"))?;
-        let role = ca::admitted_role(&request.token, &cluster.join_tokens)
-            .ok_or_else(|| Status::invalid_argument("A valid join token is necessary to join this cluster"))?;
-        let csr = Csr::parse(&request.csr_pem).map_err(|e| Status::invalid_argument(e.to_string()))?;
-        let availability = parse_availability(&request.availability)?;
-        let id: NodeId = self.seams.rand.id25().parse().expect("id25 makes ids");
-        let certificate_pem = self.sign(&state, &csr, &id, role)?;
-        let node = Node {
-            id: id.clone(),
-            meta: Meta::default(),
-            spec: NodeSpec { role, availability, ..Default::default() },
-            description: None,
-            status: NodeStatus::default(),
-            manager: None,
-        };
-        let mut tx = Transaction::new(self.now());
-        // The tokens may have been rotated since: then the cluster object has changed and the join is refused.
-        tx.check(store::Check::Unchanged { id: (&cluster.id).into(), version: cluster.meta.version });
-        tx.create(node);
-        self.store.propose(tx).await.map_err(not_committed)?;
-        Ok(Response::new(pb::IssueNodeCertificateResponse {
-            node_id: id.to_string(),
-            certificate_pem,
-            role: role_word(role).into(),
-            cluster_id: cluster.id.to_string(),
-            gossip_keys: cluster.gossip_keys.iter().map(|k| pb::GossipKey { id: k.id, key: k.key.to_vec() }).collect(),
-            managers: managers(&state),
-        }))
+        for attempt in 0..tokens::ATTEMPTS {
+            if attempt > 0 {
+                let pause_us = tokens::PAUSE_MAX.as_micros() as u64 * u64::from(attempt) / u64::from(tokens::ATTEMPTS);
+                tokio::time::sleep(Duration::from_micros(self.seams.rand.below(pause_us))).await;
+            }
+            match self.issue(&request, remote).await {
+                // Nothing was changed: the token is judged again by what is there now.
+                Err(NotIssued::Changed) => {}
+                Err(NotIssued::Refused(status)) => return Err(status),
+                Ok(response) => return Ok(Response::new(response)),
+            }
+        }
+        Err(Status::aborted("the swarm changed while the node was joining, try again"))
     }
 
     async fn renew_node_certificate(
@@ -92,18 +127,51 @@ impl NodeCa for CaService {
         request: Request<pb::RenewNodeCertificateRequest>,
     ) -> Result<Response<pb::RenewNodeCertificateResponse>, Status> {
         let peer = rpc::caller(&request)?;
-        let state = self.current().await?;
-        let node = state.node(&peer.node_id).ok_or_else(|| {
-            Status::permission_denied(format!("node {} is not part of this swarm any more", peer.node_id))
-        })?;
-        // A worker's certificate is the sign for a demoted manager that it may stop: not before it is out of the Raft group.
-        if node.spec.role == Role::Worker && node.manager.is_some() {
-            return Err(Status::failed_precondition("the node is still being removed from the Raft group, try again"));
-        }
-        let csr = Csr::parse(&request.get_ref().csr_pem).map_err(|e| Status::invalid_argument(e.to_string()))?;
-        let certificate_pem = self.sign(&state, &csr, &node.id, node.spec.role)?;
-        Ok(Response::new(pb::RenewNodeCertificateResponse { certificate_pem, role: role_word(node.spec.role).into() }))
+        renew(&*self.store, &self.seams, &peer.node_id, &request.get_ref().csr_pem).await.map(Response::new)
     }
+}
+
+/// A new certificate for a node, in the role that the state of now says it should have.
+pub(crate) async fn renew(
+    store: &dyn StoreClient,
+    seams: &Seams,
+    node_id: &NodeId,
+    csr_pem: &str,
+) -> Result<pb::RenewNodeCertificateResponse, Status> {
+    let state = store.current().await.map_err(|e| Status::unavailable(e.to_string()))?;
+    let node = state
+        .node(node_id)
+        .ok_or_else(|| Status::permission_denied(format!("node {node_id} is not part of this swarm any more")))?;
+    // A worker's certificate is the sign for a demoted manager that it may stop: not before it is out of the Raft group.
+    if node.spec.role == Role::Worker && node.manager.is_some() {
+        return Err(Status::failed_precondition("the node is still being removed from the Raft group, try again"));
+    }
+    let csr = Csr::parse(csr_pem).map_err(|e| Status::invalid_argument(e.to_string()))?;
+    let cluster = state.cluster().ok_or_else(being_prepared)?;
+    Ok(pb::RenewNodeCertificateResponse {
+        certificate_pem: sign(seams, cluster, state.index(), &csr, &node.id, node.spec.role)?,
+        role: role_word(node.spec.role).into(),
+        root_certificate_pem: cluster.trusted_roots_pem(),
+        cluster_version: cluster.meta.version,
+    })
+}
+
+/// Signs a certificate that the state of this log index grants.
+fn sign(
+    seams: &Seams,
+    cluster: &Cluster,
+    state_index: u64,
+    csr: &Csr,
+    node_id: &NodeId,
+    role: Role,
+) -> Result<String, Status> {
+    let authority = Authority::of(cluster).map_err(internal)?;
+    let grant = CertificateGrant { node_id: node_id.clone(), role, expiry: cluster.spec.node_cert_expiry };
+    authority.issue_from(state_index, csr, &grant, seams.clock.unix_now(), &*seams.rand).map_err(internal)
+}
+
+fn being_prepared() -> Status {
+    Status::unavailable("the swarm is being prepared, try again")
 }
 
 /// The managers that are in the Raft group, as callers should know them.

@@ -12,7 +12,7 @@ use seams::Clock;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
-use store::{ProposeError, StoreClient, Transaction};
+use store::{ProposeError, Snapshot, StoreClient, Transaction};
 use tokio::sync::watch;
 use tonic::{Request, Response, Status};
 
@@ -77,6 +77,11 @@ impl ClusterService {
     }
 
     async fn join_group(&self, node_id: &NodeId, raft_id: u64, addr: &str) -> Result<Option<u64>, String> {
+        let state = self.store.current().await.map_err(|e| e.to_string())?;
+        let member = self.raft.view().nodes.get(&raft_id).map(|m| m.node_id.clone());
+        if is_anothers(&state, member.as_deref(), node_id, raft_id) {
+            return Err(format!("Raft id {raft_id} is, or was, another node's; an id is never used again"));
+        }
         self.set_manager(node_id, |node| {
             if node.spec.role != Role::Manager {
                 return Err(format!("node {} is a worker; promote it first", node.id));
@@ -109,6 +114,17 @@ impl ClusterService {
         .await?;
         self.wait_group(|v| !v.nodes.contains_key(&raft_id)).await
     }
+}
+
+/// Whether a Raft id belongs, or belonged, to another node. A member that came back under another's id would be taken for one
+/// that has promised what it never did. `member` is the node that has it in the Raft group.
+fn is_anothers(state: &Snapshot, member: Option<&str>, node_id: &NodeId, raft_id: u64) -> bool {
+    let of_another =
+        |node: &model::Node| node.id != *node_id && node.manager.as_ref().is_some_and(|m| m.raft_id == raft_id);
+    let retired = state.cluster().map_or(&[][..], |c| &c.security.certificates.retired_raft_ids);
+    member.is_some_and(|member| member != node_id.as_str())
+        || state.nodes().any(|node| of_another(node))
+        || retired.iter().any(|(id, node)| *id == raft_id && node != node_id)
 }
 
 #[tonic::async_trait]
@@ -169,7 +185,9 @@ impl Cluster for ClusterService {
         let outcome = match report_here(&self.raft, &self.reports, request.into_inner()).await {
             Ok(accepted) => Outcome::Accepted(accepted),
             Err(ReportError::NotLeader { .. }) => Outcome::NotLeader(not_leader(self.raft.view().leader_member())),
-            Err(e @ ReportError::Unavailable { .. }) => return Err(Status::unavailable(e.to_string())),
+            Err(e @ (ReportError::Unavailable { .. } | ReportError::Denied { .. })) => {
+                return Err(Status::unavailable(e.to_string()));
+            }
         };
         Ok(Response::new(pb::ReportResponse { outcome: Some(outcome) }))
     }

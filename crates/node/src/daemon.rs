@@ -1,6 +1,7 @@
 //! The real world around a [`Node`]: the data directory's lock, the container engine, the API's socket.
 
 use crate::addr::Interfaces;
+use crate::api_listener::{ApiAccess, bind_socket, bind_tcp, remove_socket};
 use crate::node::{Node, OpenError};
 use crate::state::Layout;
 use crate::world::{NodeConfig, SledLogs, World};
@@ -8,7 +9,7 @@ use api::{EngineDial, UnixEngine};
 use async_trait::async_trait;
 use engine::embedded::EmbeddedOptions;
 use engine::{DockerEngine, DockerOptions, EmbeddedEngine, Engine, EngineError, InvalidDockerHost};
-use seams::{BoxStream, Listener, Tasks};
+use seams::{BoxStream, Tasks};
 use std::fs::{File, TryLockError};
 use std::future::Future;
 use std::io;
@@ -16,7 +17,6 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::net::{UnixListener, UnixStream};
 
 /// Everything `swarmlite daemon` is told.
 #[derive(Debug, Clone)]
@@ -25,6 +25,8 @@ pub struct DaemonConfig {
     pub data_dir: PathBuf,
     /// The API's unix socket.
     pub socket: PathBuf,
+    /// Who may open it, and where the API listens besides.
+    pub access: ApiAccess,
     /// `ip[:port]` or `interface[:port]` of the control port.
     pub listen_addr: String,
     /// What other nodes use to reach it; empty to find out.
@@ -46,6 +48,8 @@ pub enum EngineChoice {
     Docker {
         /// Its endpoint.
         host: String,
+        /// Where secrets and configs are put for its containers, in memory.
+        run_dir: PathBuf,
     },
     /// None: containers are pretended, in memory.
     Embedded,
@@ -102,6 +106,45 @@ pub enum DaemonError {
         #[source]
         source: io::Error,
     },
+    /// The socket's group is not there.
+    #[error(
+        "there is no group {group} on this machine for the API's socket; make it (`groupadd {group}`), or name another with --socket-group"
+    )]
+    NoGroup {
+        /// Its name.
+        group: String,
+    },
+    /// The socket cannot be given to its group.
+    #[error(
+        "cannot give the API's socket to the group {group}: {source}; run the daemon as root, or leave --socket-group out"
+    )]
+    GroupDenied {
+        /// Its name.
+        group: String,
+        /// Why not.
+        #[source]
+        source: io::Error,
+    },
+    /// The API's TCP port is not to be had.
+    #[error("cannot serve the API on {addr}: {source}; choose another --api-addr")]
+    ApiAddr {
+        /// The address.
+        addr: SocketAddr,
+        /// Why not.
+        #[source]
+        source: io::Error,
+    },
+    /// A file of the API's TCP port cannot be read.
+    #[error("cannot read {path}, which --api-addr needs: {reason}")]
+    ApiTlsFile {
+        /// Which.
+        path: PathBuf,
+        /// Why not.
+        reason: String,
+    },
+    /// They can be read, and are of no use.
+    #[error("cannot serve the API over TCP: {0} (--api-tls-ca, --api-tls-cert, --api-tls-key)")]
+    ApiTls(#[source] ca::ApiTlsError),
     /// Raft has stopped.
     #[error(
         "this manager cannot go on: {0}. Make room on its disk, or mend it, and start the daemon again; it catches up by itself, \
@@ -126,7 +169,12 @@ pub async fn run(
     let seams = seams::real::seams();
     let (engine, engine_api) = open_engine(&config, &seams).await?;
     let tasks = Tasks::new();
-    let listener = bind_socket(&config.socket).await?;
+    // What the port needs is looked at first: a daemon that cannot start leaves no socket.
+    let port = match &config.access.tcp {
+        Some(tcp) => Some(bind_tcp(tcp, &seams).await?),
+        None => None,
+    };
+    let listener = bind_socket(&config.socket, config.access.socket_group.as_deref()).await?;
     let world =
         World { seams, engine, engine_api, interfaces: Arc::new(MachineInterfaces), raft_logs: Arc::new(SledLogs) };
     let node_config = NodeConfig {
@@ -139,6 +187,9 @@ pub async fn run(
     };
     let node = Node::open(node_config, world).await?;
     node.serve_api(Box::new(listener), &tasks);
+    if let Some((listener, gate)) = port {
+        node.serve_gated_api(listener, gate, &tasks);
+    }
     ready();
     let broken = tokio::select! {
         biased;
@@ -159,7 +210,7 @@ pub async fn run(
 
 /// Takes the data directory for this process; the lock ends with it, however it ends.
 #[allow(clippy::disallowed_methods)] // the lock is held on an open file, which seams::Disk does not have
-fn lock(data_dir: &Path) -> Result<File, DaemonError> {
+pub(crate) fn lock(data_dir: &Path) -> Result<File, DaemonError> {
     use std::io::{Read as _, Write as _};
     use std::os::unix::fs::DirBuilderExt as _;
     let failed = |source| DaemonError::DataDir { path: data_dir.to_owned(), source };
@@ -186,9 +237,9 @@ async fn open_engine(
     seams: &seams::Seams,
 ) -> Result<(Arc<dyn Engine>, Option<Arc<dyn EngineDial>>), DaemonError> {
     let (engine, engine_api): (Arc<dyn Engine>, Option<Arc<dyn EngineDial>>) = match &config.engine {
-        EngineChoice::Docker { host } => {
+        EngineChoice::Docker { host, run_dir } => {
             let prefer_offline_images = std::env::var("DOCKER_SERVICE_PREFER_OFFLINE_IMAGE").is_ok_and(|v| v == "1");
-            let options = DockerOptions { host: host.clone(), prefer_offline_images };
+            let options = DockerOptions { host: host.clone(), prefer_offline_images, run_dir: run_dir.clone() };
             (Arc::new(DockerEngine::new(&options)?), Some(engine_dial(host)))
         }
         EngineChoice::Embedded => {
@@ -230,48 +281,7 @@ fn hostname() -> String {
     if name.is_empty() { "localhost".into() } else { name.into() }
 }
 
-struct ApiSocket(UnixListener);
-
-#[async_trait]
-impl Listener for ApiSocket {
-    async fn accept(&self) -> io::Result<(BoxStream, SocketAddr)> {
-        let (stream, _) = self.0.accept().await?;
-        // A unix socket has no address; the peer is local by nature.
-        Ok((Box::new(stream), SocketAddr::from(([127, 0, 0, 1], 0))))
-    }
-
-    fn local_addr(&self) -> io::Result<SocketAddr> {
-        Ok(SocketAddr::from(([127, 0, 0, 1], 0)))
-    }
-}
-
-#[allow(clippy::disallowed_methods)] // the API's socket is this shell's own; the simulation has its own listener
-async fn bind_socket(path: &Path) -> Result<ApiSocket, DaemonError> {
-    use std::os::unix::fs::PermissionsExt as _;
-    let failed = |source| DaemonError::Socket { path: path.to_owned(), source };
-    if UnixStream::connect(path).await.is_ok() {
-        return Err(DaemonError::SocketInUse { path: path.to_owned() });
-    }
-    // Nobody answers: what is there was left by a daemon that died.
-    remove_socket(path);
-    if let Some(dir) = path.parent() {
-        std::fs::create_dir_all(dir).map_err(failed)?;
-    }
-    let listener = UnixListener::bind(path).map_err(failed)?;
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o660)).map_err(failed)?;
-    Ok(ApiSocket(listener))
-}
-
-#[allow(clippy::disallowed_methods)] // as in `bind_socket`
-fn remove_socket(path: &Path) {
-    use std::os::unix::fs::FileTypeExt as _;
-    // Only ever a socket: a mistyped --socket must not cost anybody a file.
-    if std::fs::symlink_metadata(path).is_ok_and(|m| m.file_type().is_socket()) {
-        let _absent_is_fine = std::fs::remove_file(path);
-    }
-}
-
-struct MachineInterfaces;
+pub(crate) struct MachineInterfaces;
 
 impl Interfaces for MachineInterfaces {
     fn addresses(&self) -> Vec<(String, IpAddr)> {

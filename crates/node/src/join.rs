@@ -7,7 +7,8 @@ use crate::world::{NodeConfig, World};
 use api::{InitOptions, JoinOptions, SwarmError};
 use ca::{Authority, CertificateGrant, Csr, Identity, JoinToken, NodeKey};
 use model::{
-    Availability, Cluster, ClusterId, GossipKey, ManagerStatus, Meta, Node, NodeId, NodeSpec, NodeStatus, Role,
+    Availability, Cluster, ClusterId, ClusterSecurity, GossipKey, ManagerStatus, Meta, Node, NodeId, NodeSpec,
+    NodeStatus, Role, UnlockKey,
 };
 use rpc::proto::ca as pb;
 use rpc::{ChannelTimings, Channels};
@@ -53,7 +54,7 @@ fn invalid(e: AddrError) -> SwarmError {
 }
 
 /// The addresses of a node: what the request says, else what the daemon was told, else what the machine has.
-fn addresses(
+pub(crate) fn addresses(
     config: &NodeConfig,
     world: &World,
     listen: &str,
@@ -83,9 +84,6 @@ pub(crate) fn new_raft_id(rand: &dyn Rand) -> u64 {
 
 /// Decides everything about a new cluster of this one node.
 pub(crate) fn found(config: &NodeConfig, world: &World, options: InitOptions) -> Result<Founding, SwarmError> {
-    if options.force_new_cluster {
-        return Err(SwarmError::Invalid("--force-new-cluster is not supported by this release".into()));
-    }
     refuse_data_path_addr(&options.data_path_addr)?;
     if options.subnet_size > SUBNET_SIZE_MAX {
         return Err(SwarmError::Invalid(format!(
@@ -115,6 +113,8 @@ pub(crate) fn found(config: &NodeConfig, world: &World, options: InitOptions) ->
         managers: vec![KnownManager { node_id: node_id.clone(), addr: advertise_addr }],
         gossip_keys: gossip_keys.clone(),
     };
+    let unlock_key =
+        options.spec.autolock.then(|| UnlockKey { generation: 1, key: *seal::Key::generate(rand).as_bytes() });
     let pools = options.default_addr_pool;
     let cluster = Cluster {
         id: cluster_id,
@@ -127,7 +127,7 @@ pub(crate) fn found(config: &NodeConfig, world: &World, options: InitOptions) ->
         subnet_size: if options.subnet_size == 0 { SUBNET_SIZE_DEFAULT } else { options.subnet_size },
         data_path_port,
         removed_nodes: Default::default(),
-        security: Default::default(),
+        security: ClusterSecurity { unlock_key, ..Default::default() },
     };
     let node = Node {
         id: node_id,
@@ -220,7 +220,9 @@ async fn admitted_by(
     };
     let answer = rpc::node_ca_client(channel).issue_node_certificate(request).await;
     let answer = answer.map_err(|status| refused(remote, &status))?.into_inner();
-    let identity = Identity::new(answer.certificate_pem, key.key_pem(), root_pem).map_err(internal)?;
+    // The manager has shown that it holds the root of the token; while the root is being changed it names the next one, too.
+    let roots = if answer.root_certificate_pem.is_empty() { root_pem } else { answer.root_certificate_pem };
+    let identity = Identity::new(answer.certificate_pem, key.key_pem(), roots).map_err(internal)?;
     if identity.node_id.as_str() != answer.node_id || role_word(identity.role) != answer.role {
         return Err(internal(format!("the manager at {remote} sent a certificate for somebody else")));
     }

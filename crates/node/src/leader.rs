@@ -49,6 +49,8 @@ async fn lead(manager: &Manager, suspects: watch::Receiver<BTreeSet<NodeId>>) {
         control::driver::run(store, manager.seams.clock.clone(), std::future::pending()),
         manager.reports.lead(suspects),
         keep_group(manager),
+        crate::ca_rotation::keep(manager),
+        crate::gossip_keys::keep(manager),
     );
 }
 
@@ -111,8 +113,12 @@ async fn clear_manager(manager: &Manager, node_id: &NodeId) -> Result<(), Propos
     let state = manager.client.local();
     let Some(node) = state.node(node_id) else { return Ok(()) };
     let mut node = model::Node::clone(node);
-    node.manager = None;
     let mut tx = Transaction::new(Timestamp::from_unix(manager.seams.clock.unix_now()));
+    if let (Some(out), Some(cluster)) = (node.manager.take(), state.cluster()) {
+        let mut cluster = model::Cluster::clone(cluster);
+        cluster.retire_raft_id(out.raft_id, node_id);
+        tx.update(cluster);
+    }
     tx.update(node);
     manager.client.propose(tx).await.map(drop)
 }

@@ -8,12 +8,21 @@
 #![forbid(unsafe_code)]
 
 mod addr;
+mod admission;
+mod api_listener;
+pub mod backup;
+mod ca_rotation;
 mod ca_service;
 mod cluster_service;
 pub mod daemon;
+mod force_new;
+mod forgiving;
+mod gossip_keys;
 mod join;
+mod keys;
 mod leader;
 mod link;
+mod locked;
 mod machine;
 mod manager;
 mod member;
@@ -23,10 +32,16 @@ mod observe;
 mod raft_store;
 mod state;
 mod swarm;
+#[cfg(test)]
+mod testing;
+mod tokens;
 mod world;
 
 pub use addr::{AddrError, CONTROL_PORT, DATA_PATH_PORT, GOSSIP_PORT, Interfaces};
+pub use api_listener::{ApiAccess, ApiTcp};
 pub use daemon::{DaemonConfig, DaemonError, EngineChoice};
+pub use force_new::ForceNewError;
+pub use keys::{DiskKeys, FoundKeys, RetireError};
 pub use machine::{StoreCanary, StoreMachine, decode_conflict};
 pub use manager::{ManagerError, RaftLogs};
 pub use member::{Member, MemberError};

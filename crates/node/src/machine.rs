@@ -64,5 +64,5 @@ pub(crate) fn encode_conflict(conflict: &Conflict) -> Bytes {
 
 /// Reads the answer of a [`StoreMachine`] to a transaction that was refused; `None` when it is not one of ours.
 pub fn decode_conflict(bytes: &[u8]) -> Option<Conflict> {
-    rmp_serde::from_slice(bytes).ok()
+    model::persisted::decode(bytes).ok()
 }

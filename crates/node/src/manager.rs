@@ -1,7 +1,9 @@
 //! The manager's part of a node: Raft, the store, and the services that other nodes call.
 
+use crate::admission::StoreAdmission;
 use crate::ca_service::CaService;
 use crate::cluster_service::{ClusterService, report_here};
+use crate::forgiving::Forgiving;
 use crate::leader;
 use crate::machine::{StoreCanary, StoreMachine};
 use crate::raft_store::{RaftStore, cluster_client};
@@ -10,7 +12,7 @@ use async_trait::async_trait;
 use dispatcher::{Dispatcher, DispatcherParts, Leader, LeaderReports, LogBroker, OtherManagers, ReportError};
 use futures::StreamExt as _;
 use futures::stream::BoxStream;
-use model::{NodeId, Role};
+use model::NodeId;
 use raft::{LogStore, OpenLogError, Raft, RaftConfig, RaftView, TokioRuntime};
 use rpc::proto::cluster::{self as pb, Accepted, ReportRequest};
 use rpc::proto::logs::{LogBatch, Subscription};
@@ -21,7 +23,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
-use store::{Changes, Delta, Event, Object, Snapshot, Store, StoreClient};
+use store::{Changes, Delta, Event, Object, Store, StoreClient};
 use tokio::sync::watch;
 use tonic::Status;
 
@@ -45,6 +47,8 @@ pub(crate) struct Manager {
     pub(crate) reports: Arc<LeaderReports>,
     pub(crate) broker: LogBroker,
     pub(crate) seams: Seams,
+    /// What nodes say of themselves in gossip.
+    pub(crate) facts: watch::Receiver<Arc<gossip::Facts>>,
     tasks: Tasks,
 }
 
@@ -59,11 +63,14 @@ pub(crate) struct ManagerParts {
     pub(crate) channels: Channels,
     /// Nodes that gossip hears.
     pub(crate) live: watch::Receiver<BTreeSet<NodeId>>,
+    /// What nodes say of themselves in gossip.
+    pub(crate) facts: watch::Receiver<Arc<gossip::Facts>>,
     /// Told which nodes are members, for gossip.
     pub(crate) members: watch::Sender<BTreeSet<NodeId>>,
     pub(crate) raft: RaftConfig,
     pub(crate) store_canary: StoreCanary,
     pub(crate) dispatcher_canary: dispatcher::Canary,
+    pub(crate) accept_removed: bool,
 }
 
 /// A manager that cannot start.
@@ -107,7 +114,9 @@ impl Manager {
             disk: parts.seams.disk.clone(),
             snapshot_dir: parts.layout.raft().join("snapshots"),
         };
-        let raft = Raft::start(raft_parts, Arc::new(PeerDial(parts.channels.clone()))).await?;
+        let generation = identity_generations(parts.identity.clone(), &tasks);
+        let dial = PeerDial { channels: parts.channels.clone(), generation };
+        let raft = Raft::start(raft_parts, Arc::new(dial)).await?;
         let views = raft.watch(&tasks);
         let client = RaftStore::new(raft.clone(), views.clone(), store, parts.channels.clone());
         let reports = LeaderReports::new(client.clone(), parts.seams.clock.clone(), parts.dispatcher_canary);
@@ -135,11 +144,13 @@ impl Manager {
             reports,
             broker,
             seams: parts.seams.clone(),
+            facts: parts.facts,
             tasks: tasks.clone(),
         });
+        let admission: Arc<dyn Admission> = Arc::new(StoreAdmission(manager.client.clone()));
         let serve = ServeConfig {
             identity: parts.identity,
-            admission: Arc::new(StoreAdmission(manager.client.clone())),
+            admission: if parts.accept_removed { Arc::new(Forgiving(admission)) } else { admission },
             clock: parts.seams.clock,
             limits: ServerLimits::default(),
         };
@@ -180,12 +191,19 @@ impl Manager {
 
 // --- the way to other managers ---
 
-struct PeerDial(Channels);
+struct PeerDial {
+    channels: Channels,
+    generation: watch::Receiver<u64>,
+}
 
 impl raft::Dial for PeerDial {
     fn channel(&self, _raft_id: u64, member: &raft::Member) -> std::io::Result<tonic::transport::Channel> {
         let node: NodeId = member.node_id.parse().map_err(std::io::Error::other)?;
-        self.0.own_manager_node(&member.addr, &node).map_err(std::io::Error::other)
+        self.channels.own_manager_node(&member.addr, &node).map_err(std::io::Error::other)
+    }
+
+    fn generation(&self) -> Option<watch::Receiver<u64>> {
+        Some(self.generation.clone())
     }
 }
 
@@ -212,6 +230,9 @@ impl Leader for Way {
         let response = tokio::time::timeout(REPORT_TIMEOUT, client.report(request)).await;
         match response {
             Err(_) => Err(unavailable(format!("the leader at {} did not answer in time", member.addr))),
+            Ok(Err(status)) if status.code() == tonic::Code::PermissionDenied => {
+                Err(ReportError::Denied { reason: status.message().to_owned() })
+            }
             Ok(Err(status)) => Err(unavailable(rpc::describe(&status))),
             Ok(Ok(response)) => match response.into_inner().outcome {
                 Some(Outcome::Accepted(accepted)) => Ok(accepted),
@@ -239,36 +260,22 @@ impl OtherManagers for Way {
     }
 }
 
-// --- what others may do here ---
-
-/// What the applied state says of callers.
-struct StoreAdmission(Arc<RaftStore>);
-
-impl Admission for StoreAdmission {
-    fn current_role(&self, node: &NodeId) -> Option<Role> {
-        let state = self.0.local();
-        match state.node(node) {
-            // Out of the Raft group is what ends a demoted manager's rights; until then it has to take part in its removal.
-            Some(node) if node.manager.is_some() => Some(Role::Manager),
-            Some(node) => Some(node.spec.role),
-            None if was_removed(&state, node) => None,
-            // It may have joined a moment ago, at another manager: the least rights, and each service looks again.
-            None => Some(Role::Worker),
-        }
-    }
-
-    fn raft_peer(&self, node: &NodeId) -> bool {
-        // A copy that is behind may know a manager of today as a worker of yesterday, and would never catch up if it
-        // refused it. Removed for good is removed.
-        !was_removed(&self.0.local(), node)
-    }
-}
-
-fn was_removed(state: &Snapshot, node: &NodeId) -> bool {
-    state.cluster().is_some_and(|c| c.removed_nodes.contains_key(node))
-}
-
 // --- derived watches ---
+
+/// Counts the identities that this node has had: channels that were made under an earlier one are to be replaced.
+fn identity_generations(
+    mut identity: watch::Receiver<Option<Arc<ca::Identity>>>,
+    tasks: &Tasks,
+) -> watch::Receiver<u64> {
+    let (sender, receiver) = watch::channel(0);
+    identity.mark_unchanged();
+    tasks.spawn("identity generations", async move {
+        while identity.changed().await.is_ok() {
+            sender.send_modify(|n| *n += 1);
+        }
+    });
+    receiver
+}
 
 /// The term of the newest leader that this manager knows; never falls.
 fn leader_terms(mut views: watch::Receiver<RaftView>, tasks: &Tasks) -> watch::Receiver<u64> {

@@ -1,7 +1,12 @@
 //! A node: in no swarm, or a member of one. Everything it does to the world goes through its [`World`], so the same node
 //! runs as a daemon and in the simulation.
 
+mod force_new;
+
+use crate::force_new::{ForceNewError, Intent};
 use crate::join::{self, internal};
+use crate::keys::{DiskKeys, FoundKeys};
+use crate::locked;
 use crate::manager::ManagerError;
 use crate::member::{Member, MemberError, MemberParts};
 use crate::state::{Layout, Membership, StateError};
@@ -9,6 +14,7 @@ use crate::world::{NodeConfig, World};
 use api::{InitOptions, JoinOptions, LocalState, LocalView, SwarmError};
 use ca::{Identity, IdentityError};
 use model::NodeId;
+use seal::{Key, KeyStoreError, LockedStore};
 use seams::Tasks;
 use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -30,6 +36,19 @@ pub enum OpenError {
         "this node is in a swarm, but its certificates are missing in {0}. Restore them, or move the data directory away and join again as a new node"
     )]
     NoIdentity(PathBuf),
+    /// Its data keys.
+    #[error(transparent)]
+    Keys(#[from] KeyStoreError),
+    /// The data keys are gone.
+    #[error(
+        "this node is in a swarm, but its data keys are missing ({0}), and without them nothing in the data directory can be read. \
+         Restore the file, or move the data directory away and join again as a new node (a data directory from before there was \
+         encryption at rest cannot be used any more either)"
+    )]
+    NoKeys(PathBuf),
+    /// A new cluster was to be made of what it holds, and cannot be.
+    #[error(transparent)]
+    ForceNew(#[from] ForceNewError),
     /// One of its parts.
     #[error(transparent)]
     Member(#[from] MemberError),
@@ -56,6 +75,8 @@ enum State {
     Inactive,
     /// Joining; the address is the one it will advertise.
     Pending(String),
+    /// Nothing on the disk can be read without the unlock key.
+    Locked(Arc<LockedStore>),
     Active(Arc<Member>),
 }
 
@@ -63,6 +84,9 @@ enum State {
 pub(crate) const JOIN_PATIENCE: Duration = Duration::from_secs(20);
 /// How often a daemon looks whether its Raft is still there.
 const RAFT_LOOK: Duration = Duration::from_secs(1);
+/// How long an unlocked manager may take to be in its Raft group before the caller is answered anyway: other managers may be
+/// locked still.
+const UNLOCK_PATIENCE: Duration = Duration::from_secs(5);
 /// How long a stopping node gives its tasks.
 const STOP_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -91,23 +115,44 @@ impl Node {
 
     async fn resume(&self) -> Result<(), OpenError> {
         let (layout, disk) = (&self.inner.layout, &self.inner.world.seams.disk);
-        let Some(membership) = Membership::load(layout, &**disk).await? else {
+        if !Membership::is_there(layout, &**disk).await? {
             // A join that was cut short may have left something; it is nobody's.
             layout.wipe(&**disk).await?;
             return Ok(());
+        }
+        let state = match DiskKeys::find(layout, &self.inner.world).await? {
+            FoundKeys::None => return Err(OpenError::NoKeys(layout.key_file())),
+            FoundKeys::Locked(locked) => {
+                tracing::warn!("this manager is locked: it needs the swarm's unlock key; its containers keep running");
+                State::Locked(locked)
+            }
+            FoundKeys::Open(keys) => State::Active(self.resume_with(keys).await?),
         };
-        let identity = Identity::load(&**disk, layout.root()).await?;
-        let identity = identity.ok_or_else(|| OpenError::NoIdentity(layout.certificates()))?;
-        let member = Member::start(self.member_parts(membership, identity), &self.inner.tasks).await?;
-        self.set(State::Active(member));
+        self.set(state);
         Ok(())
     }
 
-    fn member_parts(&self, membership: Membership, identity: Identity) -> MemberParts {
+    async fn resume_with(&self, keys: DiskKeys) -> Result<Arc<Member>, OpenError> {
+        let layout = &self.inner.layout;
+        let world = keys.world(&self.inner.world);
+        let disk = world.seams.disk.clone();
+        let membership = Membership::load(layout, &*disk).await?;
+        let mut membership = membership.ok_or_else(|| OpenError::NoIdentity(layout.membership()))?;
+        if let Some(intent) = Intent::load(layout, &*disk).await? {
+            membership = intent.carry_out(layout, &world, membership).await?;
+        }
+        let identity = Identity::load(&*disk, layout.root()).await?;
+        let identity = identity.ok_or_else(|| OpenError::NoIdentity(layout.certificates()))?;
+        Ok(Member::start(self.member_parts(membership, identity, keys), &self.inner.tasks).await?)
+    }
+
+    fn member_parts(&self, membership: Membership, identity: Identity, keys: DiskKeys) -> MemberParts {
         MemberParts {
             membership,
             identity,
-            world: self.inner.world.clone(),
+            world: keys.world(&self.inner.world),
+            keys,
+            data_key_max_age: self.inner.config.data_key_max_age,
             layout: self.inner.layout.clone(),
             hostname: self.inner.config.hostname.clone(),
             raft: self.inner.config.raft.clone(),
@@ -133,7 +178,7 @@ impl Node {
     pub fn member(&self) -> Option<Arc<Member>> {
         match self.state() {
             State::Active(member) => Some(member),
-            State::Inactive | State::Pending(_) => None,
+            State::Inactive | State::Pending(_) | State::Locked(_) => None,
         }
     }
 
@@ -153,6 +198,7 @@ impl Node {
         match self.state() {
             State::Inactive => LocalView::default(),
             State::Pending(node_addr) => LocalView { state: LocalState::Pending, node_addr, ..Default::default() },
+            State::Locked(_) => LocalView { state: LocalState::Locked, ..Default::default() },
             State::Active(member) => member.local_view(),
         }
     }
@@ -167,13 +213,22 @@ impl Node {
 
     /// Makes a new cluster of this one node.
     pub(crate) async fn init_swarm(&self, options: InitOptions) -> Result<NodeId, SwarmError> {
+        if let State::Active(member) = self.state()
+            && options.force_new_cluster
+        {
+            let _changing = self.inner.changing.try_lock().map_err(|_| busy())?;
+            return self.force_new_cluster(member, &options).await;
+        }
         let _changing = self.begin_change()?;
         let founding = join::found(&self.inner.config, &self.inner.world, options)?;
-        let (disk, layout) = (&*self.inner.world.seams.disk, &self.inner.layout);
+        let layout = &self.inner.layout;
         let node_id = founding.membership.node_id.clone();
         let started = async {
+            let lock = founding.cluster.security.unlock_key.as_ref();
+            let keys = DiskKeys::create(layout, &self.inner.world, lock).await.map_err(internal)?;
+            let disk = &*keys.world(&self.inner.world).seams.disk;
             founding.identity.save(disk, layout.root()).await.map_err(internal)?;
-            let parts = self.member_parts(founding.membership.clone(), founding.identity.clone());
+            let parts = self.member_parts(founding.membership.clone(), founding.identity.clone(), keys);
             let member = Member::start(parts, &self.inner.tasks).await.map_err(member_error)?;
             let founded = match member.found(&founding).await {
                 Ok(()) => founding.membership.save(layout, disk).await.map_err(internal),
@@ -203,10 +258,13 @@ impl Node {
         self.set(State::Pending(plan.advertise_addr.ip().to_string()));
         let joined = async {
             let (membership, identity) = join::admitted(&self.inner.world, &plan).await?;
-            let (disk, layout) = (&*self.inner.world.seams.disk, &self.inner.layout);
+            let layout = &self.inner.layout;
+            // A manager locks itself as soon as it has heard the swarm's unlock key.
+            let keys = DiskKeys::create(layout, &self.inner.world, None).await.map_err(internal)?;
+            let disk = &*keys.world(&self.inner.world).seams.disk;
             identity.save(disk, layout.root()).await.map_err(internal)?;
             membership.save(layout, disk).await.map_err(internal)?;
-            let parts = self.member_parts(membership, identity);
+            let parts = self.member_parts(membership, identity, keys);
             Member::start(parts, &self.inner.tasks).await.map_err(member_error)
         };
         let member = match tokio::time::timeout(JOIN_PATIENCE, joined).await {
@@ -229,6 +287,12 @@ impl Node {
     /// Leaves the cluster and forgets it.
     pub(crate) async fn leave_swarm(&self, force: bool) -> Result<(), SwarmError> {
         let _changing = self.inner.changing.try_lock().map_err(|_| busy())?;
+        if let State::Locked(_) = self.state() {
+            locked::leave(force, &self.inner.layout, &self.inner.world).await?;
+            let wiped = self.inner.layout.wipe(&*self.inner.world.seams.disk).await;
+            self.set(State::Inactive);
+            return wiped.map_err(internal);
+        }
         let member = self.member().ok_or(SwarmError::NotInSwarm)?;
         member.leave(force).await?;
         member.stop().await;
@@ -240,11 +304,26 @@ impl Node {
         wiped.map_err(internal)
     }
 
+    /// Opens a locked manager's disk, and starts the manager.
+    pub(crate) async fn unlock_swarm(&self, key: &Key) -> Result<(), SwarmError> {
+        let changing = self.inner.changing.try_lock().map_err(|_| busy())?;
+        let State::Locked(locked) = self.state() else { return Err(SwarmError::NotLocked) };
+        let keys = locked::unlock(&locked, key, &self.inner.layout, &self.inner.world)?;
+        let started = self.resume_with(keys).await;
+        let member = started.map_err(|e| internal(format_args!("swarm component could not be started: {e}")))?;
+        self.set(State::Active(member.clone()));
+        drop(changing);
+        if tokio::time::timeout(UNLOCK_PATIENCE, member.settled()).await.is_err() {
+            tracing::info!("this manager is unlocked; it waits for a majority of the managers");
+        }
+        Ok(())
+    }
+
     fn begin_change(&self) -> Result<tokio::sync::MutexGuard<'_, ()>, SwarmError> {
         let guard = self.inner.changing.try_lock().map_err(|_| busy())?;
         match self.state() {
             State::Inactive => Ok(guard),
-            State::Pending(_) | State::Active(_) => Err(SwarmError::AlreadyInSwarm),
+            State::Pending(_) | State::Locked(_) | State::Active(_) => Err(SwarmError::AlreadyInSwarm),
         }
     }
 

@@ -23,4 +23,19 @@ impl Node {
         let manager = self.member()?.manager()?;
         Some(ManagerWatch { store: manager.client.clone(), raft: manager.views.clone() })
     }
+
+    /// What the manager of the node's session says, while it is in a swarm.
+    pub fn watch_session(&self) -> Option<watch::Receiver<agent::SessionInfo>> {
+        Some(self.member()?.session())
+    }
+
+    /// The certificate and the key that the node shows now, while it is in a swarm.
+    pub fn watch_identity(&self) -> Option<Arc<ca::Identity>> {
+        Some(self.member()?.identity())
+    }
+
+    /// The data of secrets and configs that the node's agent has in memory, while it is in a swarm.
+    pub fn watch_granted(&self) -> Option<Vec<model::PayloadId>> {
+        self.member()?.granted()
+    }
 }

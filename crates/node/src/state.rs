@@ -105,6 +105,10 @@ impl Layout {
     pub fn membership(&self) -> PathBuf {
         self.0.join("node.json")
     }
+    /// The data keys with which everything else is sealed.
+    pub fn key_file(&self) -> PathBuf {
+        self.0.join("data-keys")
+    }
     /// Keys and certificates.
     pub fn certificates(&self) -> PathBuf {
         self.0.join("certificates")
@@ -113,15 +117,22 @@ impl Layout {
     pub fn raft(&self) -> PathBuf {
         self.0.join("raft")
     }
+    /// The log alone, which is no plain file.
+    pub(crate) fn raft_log(&self) -> PathBuf {
+        self.raft().join("log")
+    }
     /// The agent's assignments.
     pub fn agent(&self) -> PathBuf {
         self.0.join("agent")
     }
 
-    /// Forgets the membership: the file first, then all that belongs to it.
+    /// Forgets the membership: the file first, then the data keys, then all that belongs to it.
     pub async fn wipe(&self, disk: &dyn Disk) -> Result<(), StateError> {
         let io = |path: PathBuf| move |source| StateError::Io { verb: "remove", path, source };
-        disk.remove(&self.membership()).await.map_err(io(self.membership()))?;
+        // Without the data keys the rest cannot be read, whatever becomes of it.
+        for file in [self.membership(), self.key_file()] {
+            disk.remove(&file).await.map_err(io(file))?;
+        }
         for dir in [self.raft(), self.agent(), self.certificates()] {
             disk.remove_dir(&dir).await.map_err(io(dir))?;
         }
@@ -132,7 +143,14 @@ impl Layout {
 // === impl Membership ===
 
 impl Membership {
-    /// Reads the file; `None` when this node is in no swarm.
+    /// Whether there is a file, readable or not: this node is in a swarm.
+    pub(crate) async fn is_there(layout: &Layout, disk: &dyn Disk) -> Result<bool, StateError> {
+        let path = layout.membership();
+        let read = disk.read(&path).await;
+        read.map(|bytes| bytes.is_some()).map_err(|source| StateError::Io { verb: "read", path, source })
+    }
+
+    /// Reads the file through the sealed disk; `None` when this node is in no swarm.
     pub async fn load(layout: &Layout, disk: &dyn Disk) -> Result<Option<Membership>, StateError> {
         let path = layout.membership();
         let bytes =
@@ -146,7 +164,7 @@ impl Membership {
         Ok(Some(membership))
     }
 
-    /// Writes the file. It holds the gossip keys, so it is the owner's alone.
+    /// Writes the file through the sealed disk. It holds the gossip keys, so it is the owner's alone.
     pub async fn save(&self, layout: &Layout, disk: &dyn Disk) -> Result<(), StateError> {
         let path = layout.membership();
         let bytes = serde_json::to_vec_pretty(self).expect("a membership is plain data, which always encodes");

@@ -1,14 +1,15 @@
 //! The node as the API sees it.
 
+use crate::gossip_keys;
 use crate::node::{JOIN_PATIENCE, Node};
 use api::{
-    Api, ApiDeps, InitOptions, JoinOptions, LocalState, LocalView, LogError, LogLine, LogRequest, ManagerView,
-    NotManager, RaftView, Reachability, ServerVersion, Swarm, SwarmError, TlsInfo,
+    Api, ApiDeps, Gate, InitOptions, JoinOptions, LocalState, LocalView, LogError, LogLine, LogRequest, ManagerView,
+    NewRoot, NotManager, RaftView, Reachability, ServerVersion, Swarm, SwarmError, TlsInfo,
 };
 use async_trait::async_trait;
 use futures::StreamExt as _;
 use futures::stream::BoxStream;
-use model::NodeId;
+use model::{Cluster, NodeId};
 use rpc::proto::logs::LogOptions;
 use seams::{Listener, Tasks};
 use std::sync::Arc;
@@ -29,6 +30,10 @@ impl Swarm for Node {
         let not_manager = match self.local_view().state {
             LocalState::Inactive => NotManager::NoSwarm,
             LocalState::Worker => NotManager::Worker,
+            LocalState::Locked => NotManager::Locked,
+            LocalState::Error(_) if self.member().is_some_and(|m| m.expired().is_some()) => {
+                NotManager::CertificatesExpired
+            }
             LocalState::Pending | LocalState::Manager | LocalState::Error(_) => NotManager::NotReady,
         };
         let manager = self.member().and_then(|m| m.manager()).ok_or(not_manager)?;
@@ -66,13 +71,25 @@ impl Swarm for Node {
     }
 
     fn tls_info(&self) -> Option<TlsInfo> {
-        let identity = self.member()?.identity();
-        let root = ca::describe_root(&identity.root_pem)?;
+        let member = self.member()?;
+        // A manager knows which root it should be; any other node, which ones it trusts.
+        let state = member.manager().map(|m| m.client.local());
+        let cluster = state.as_ref().and_then(|s| s.cluster());
+        let (trusted, signing) = match cluster {
+            Some(c) => (c.root_ca.cert_pem.clone(), c.signing_root().cert_pem.clone()),
+            None => (member.identity().root_pem.clone(), member.identity().root_pem.clone()),
+        };
+        let root = ca::describe_root(&signing)?;
         Some(TlsInfo {
-            trust_root_pem: identity.root_pem.clone(),
+            trust_root_pem: trusted,
             issuer_subject_der: root.subject_der,
             issuer_public_key_der: root.public_key_der,
         })
+    }
+
+    fn begin_rotation(&self, cluster: &Cluster, new_root: NewRoot) -> Result<Cluster, SwarmError> {
+        let seams = &self.world().seams;
+        crate::ca_rotation::begin(cluster, new_root, seams.clock.unix_now(), &*seams.rand)
     }
 
     async fn init(&self, options: InitOptions) -> Result<NodeId, SwarmError> {
@@ -85,6 +102,19 @@ impl Swarm for Node {
 
     async fn leave(&self, force: bool) -> Result<(), SwarmError> {
         self.leave_swarm(force).await
+    }
+
+    async fn unlock(&self, key: seal::Key) -> Result<(), SwarmError> {
+        self.unlock_swarm(&key).await
+    }
+
+    async fn backup(&self, key: seal::Key) -> Result<bytes::Bytes, SwarmError> {
+        self.make_backup(&key).await
+    }
+
+    fn gossip(&self) -> Option<api::GossipView> {
+        let member = self.member()?;
+        Some(gossip_keys::view(member.gossip(), &member.membership()))
     }
 
     async fn logs(&self, request: LogRequest) -> Result<BoxStream<'static, Result<LogLine, LogError>>, LogError> {
@@ -124,18 +154,27 @@ fn log_error(e: dispatcher::LogError) -> LogError {
 }
 
 impl Node {
-    /// Serves the Docker Engine HTTP API on a listener, until `tasks` stops.
+    /// Serves the Docker Engine HTTP API on a listener, until `tasks` stops. Who can connect may do everything.
     pub fn serve_api(&self, listener: Box<dyn Listener>, tasks: &Tasks) {
+        let (api, listening) = (self.api(tasks), tasks.child());
+        tasks.spawn_to_end("api", async move { api.serve(listener, listening).await });
+    }
+
+    /// The same for whom `gate` lets in, with the rights that it gives.
+    pub fn serve_gated_api(&self, listener: Box<dyn Listener>, gate: Arc<dyn Gate>, tasks: &Tasks) {
+        let (api, listening) = (self.api(tasks), tasks.child());
+        tasks.spawn_to_end("gated api", async move { api.serve_gated(listener, gate, listening).await });
+    }
+
+    fn api(&self, tasks: &Tasks) -> Api {
         let world = self.world();
-        let api = Api::new(ApiDeps {
+        Api::new(ApiDeps {
             swarm: Arc::new(self.clone()),
             seams: world.seams.clone(),
             engine: world.engine.clone(),
             engine_api: world.engine_api.clone(),
             version: ServerVersion { version: env!("CARGO_PKG_VERSION").into(), ..ServerVersion::default() },
             tasks: tasks.child(),
-        });
-        let listening = tasks.child();
-        tasks.spawn_to_end("api", async move { api.serve(listener, listening).await });
+        })
     }
 }

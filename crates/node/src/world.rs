@@ -9,6 +9,10 @@ use raft::{LogStore, OpenLogError, RaftConfig, SledLog};
 use seams::Seams;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
+
+/// Nothing wears out in a month (random nonces of 192 bits); it bounds how much an old copy of the key file opens.
+const DATA_KEY_MAX_AGE: Duration = Duration::from_secs(30 * 24 * 3600);
 
 /// The world of one node.
 #[derive(Clone)]
@@ -42,6 +46,8 @@ pub struct NodeConfig {
     pub hostname: Option<String>,
     /// Raft's timings.
     pub raft: RaftConfig,
+    /// The age at which the data key that seals this node's disk is replaced.
+    pub data_key_max_age: Duration,
     /// Deliberate bugs; the simulation's only.
     pub canaries: Canaries,
 }
@@ -55,6 +61,8 @@ pub struct Canaries {
     pub dispatcher: dispatcher::Canary,
     /// In the agent.
     pub agent: agent::AgentCanaries,
+    /// Managers let removed nodes in.
+    pub accept_removed: bool,
 }
 
 /// The production Raft log.
@@ -80,6 +88,7 @@ impl NodeConfig {
             data_path_port: DATA_PATH_PORT,
             hostname: None,
             raft: RaftConfig::default(),
+            data_key_max_age: DATA_KEY_MAX_AGE,
             canaries: Canaries::default(),
         }
     }

@@ -1,9 +1,13 @@
 //! A node as a member of a swarm: identity, gossip and agent always, the manager's part while its certificate says so.
 
+mod certificate;
 mod group;
+mod keys;
 mod role;
 
+use crate::gossip_keys;
 use crate::join::{Founding, internal};
+use crate::keys::DiskKeys;
 use crate::link::ManagerLink;
 use crate::manager::{Manager, ManagerError, ManagerParts};
 use crate::state::{Layout, Membership};
@@ -42,7 +46,10 @@ const STOP_TIMEOUT: Duration = Duration::from_secs(5);
 pub(crate) struct MemberParts {
     pub(crate) membership: Membership,
     pub(crate) identity: Identity,
+    /// Sealed.
     pub(crate) world: World,
+    pub(crate) keys: DiskKeys,
+    pub(crate) data_key_max_age: Duration,
     pub(crate) layout: Layout,
     pub(crate) hostname: Option<String>,
     pub(crate) raft: RaftConfig,
@@ -51,7 +58,10 @@ pub(crate) struct MemberParts {
 
 /// A running member.
 pub struct Member {
+    /// Sealed: what goes through its disk and its Raft logs lies there encrypted.
     world: World,
+    keys: DiskKeys,
+    data_key_max_age: Duration,
     layout: Layout,
     raft: RaftConfig,
     canaries: Canaries,
@@ -98,15 +108,17 @@ impl Member {
     }
 
     async fn start_parts(parts: MemberParts, tasks: &Tasks) -> Result<Arc<Member>, MemberError> {
-        let MemberParts { membership, identity, world, layout, hostname, raft, canaries } = parts;
+        let MemberParts { membership, identity, world, keys, data_key_max_age, layout, hostname, raft, canaries } =
+            parts;
         let is_manager = identity.role == Role::Manager;
         let (identity, _) = watch::channel(Some(Arc::new(identity)));
         let channels = Channels::new(world.seams.clone(), identity.subscribe(), ChannelTimings::default());
         let (membership, _) = watch::channel(membership);
         let (gossip_members, members) = watch::channel(BTreeSet::new());
         let gossip = start_gossip(&membership, &world, members, tasks).await?;
+        let tls = derive(identity.subscribe(), tasks, "certificate told", |i| i.as_ref().map(|i| i.tls()));
         let link =
-            ManagerLink::new(membership.subscribe(), identity.subscribe(), channels.clone(), world.seams.clone());
+            ManagerLink::new(membership.subscribe(), identity.subscribe(), tls, channels.clone(), world.seams.clone());
         let agent_config = AgentConfig {
             hostname,
             canaries: canaries.agent,
@@ -116,6 +128,8 @@ impl Member {
         let agent = Agent::start(agent_config.clone(), seams, engine, Arc::new(link), tasks).await?;
         let member = Arc::new(Member {
             world,
+            keys,
+            data_key_max_age,
             layout,
             raft,
             canaries,
@@ -135,7 +149,9 @@ impl Member {
             member.start_manager().await?;
         }
         tasks.spawn("session news", member.clone().take_session_news());
+        tasks.spawn_to_end("data keys", member.clone().keep_data_keys());
         tasks.spawn("node facts", member.clone().spread_facts());
+        tasks.spawn("gossip keys told", gossip_keys::tell(member.membership.subscribe(), member.gossip.clone()));
         Ok(member)
     }
 
@@ -144,6 +160,27 @@ impl Member {
     /// The manager's part, while there is one.
     pub(crate) fn manager(&self) -> Option<Arc<Manager>> {
         self.manager.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(crate) fn disk_keys(&self) -> DiskKeys {
+        self.keys.clone()
+    }
+
+    pub(crate) fn membership(&self) -> Membership {
+        self.membership.borrow().clone()
+    }
+
+    pub(crate) fn gossip(&self) -> &Gossip {
+        &self.gossip
+    }
+
+    pub(crate) fn session(&self) -> watch::Receiver<SessionInfo> {
+        self.session.clone()
+    }
+
+    /// What the agent has in memory of secrets and configs; `None` when it has stopped.
+    pub(crate) fn granted(&self) -> Option<Vec<model::PayloadId>> {
+        self.agent.lock().unwrap_or_else(PoisonError::into_inner).as_ref().map(Agent::granted)
     }
 
     pub(crate) fn identity(&self) -> Arc<Identity> {
@@ -170,9 +207,10 @@ impl Member {
     pub(crate) fn local_view(&self) -> LocalView {
         let membership = self.membership.borrow();
         LocalView {
-            state: match self.identity().role {
-                Role::Manager => LocalState::Manager,
-                Role::Worker => LocalState::Worker,
+            state: match (self.expired(), self.identity().role) {
+                (Some(words), _) => LocalState::Error(words),
+                (None, Role::Manager) => LocalState::Manager,
+                (None, Role::Worker) => LocalState::Worker,
             },
             node_id: Some(membership.node_id.clone()),
             node_addr: membership.advertise_addr.ip().to_string(),
@@ -211,13 +249,16 @@ impl Member {
             identity: self.identity.subscribe(),
             channels: self.channels.clone(),
             live: self.gossip.live(),
+            facts: self.gossip.fact_changes(),
             members: self.gossip_members.clone(),
             raft: self.raft.clone(),
             store_canary: self.canaries.store,
             dispatcher_canary: self.canaries.dispatcher,
+            accept_removed: self.canaries.accept_removed,
         };
         let manager = Manager::start(parts, &self.tasks).await?;
         *self.manager.write().unwrap_or_else(PoisonError::into_inner) = Some(manager.clone());
+        manager.tasks().spawn_to_end("autolock", self.clone().follow_autolock(manager.clone()));
         let asking = self.clone();
         manager.tasks().spawn("into the Raft group", asking.stay_in_group(manager.clone()));
         Ok(())

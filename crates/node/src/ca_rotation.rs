@@ -1,0 +1,370 @@
+//! Changing the cluster's root certificate (SwarmKit ca/reconciler.go, controlapi/ca_rotation.go).
+//!
+//! A change begins with a new root that the old one vouches for: from then on the new root signs, nodes trust both, and every
+//! node gets a new certificate. When all nodes say that they have one, and that they trust the new root, the old one goes, and
+//! with it the join tokens, which name it. All progress is in the store: in the cluster object and in what the nodes say of
+//! themselves. A node that is away is waited for; one that will not come back has to be removed.
+
+use crate::manager::Manager;
+use api::{NewRoot, SwarmError};
+use ca::RejectedRoot;
+use model::{Cluster, Node, NodeId, NodeState, RootCa, RootRotation, Timestamp};
+use seams::Rand;
+use std::fmt;
+use std::time::Duration;
+use store::{Event, Snapshot, StoreClient as _, Transaction};
+use tokio::time::Instant;
+
+/// After a finish that could not be written.
+const RETRY: Duration = Duration::from_millis(250);
+/// Between two words on which nodes are waited for.
+const WORD_PERIOD: Duration = Duration::from_secs(10);
+/// Nodes named in one word.
+const NAMED_MAX: usize = 5;
+
+/// What is to be done about a change of the root.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Step {
+    /// Nothing: there is none under way.
+    Idle,
+    /// These nodes have not moved over yet.
+    Wait(Vec<Awaited>),
+    /// All have: the old root goes.
+    Finish,
+}
+
+/// A node that a change of the root waits for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Awaited {
+    pub(crate) node: NodeId,
+    pub(crate) hostname: String,
+    pub(crate) state: NodeState,
+    pub(crate) lacks: Lacks,
+}
+
+/// What a node lacks, by its own word.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Lacks {
+    /// It has not said what it has.
+    Word,
+    /// A certificate of the new root.
+    Certificate,
+    /// Trust in the new root.
+    Trust,
+}
+
+/// The next step of the change that is under way.
+pub(crate) fn step(state: &Snapshot) -> Step {
+    let rotation = state.cluster().and_then(|c| c.security.root_rotation.as_ref());
+    let Some(rotation) = rotation else { return Step::Idle };
+    let awaited: Vec<Awaited> = state.nodes().filter_map(|node| await_node(node, &rotation.new)).collect();
+    if awaited.is_empty() { Step::Finish } else { Step::Wait(awaited) }
+}
+
+fn await_node(node: &Node, new: &RootCa) -> Option<Awaited> {
+    let said = node.description.as_ref().and_then(|d| d.tls.as_ref());
+    let issuer = ca::describe_root(&new.cert_pem);
+    let lacks = match said {
+        None => Lacks::Word,
+        Some(tls) => {
+            let has = issuer.is_some_and(|i| {
+                (&i.subject_der, &i.public_key_der) == (&tls.issuer_subject_der, &tls.issuer_public_key_der)
+            });
+            if !has {
+                Lacks::Certificate
+            } else if !tls.trust_root_pem.contains(new.cert_pem.trim()) {
+                Lacks::Trust
+            } else {
+                return None;
+            }
+        }
+    };
+    let hostname = node.description.as_ref().map(|d| d.hostname.clone()).unwrap_or_default();
+    Some(Awaited { node: node.id.clone(), hostname, state: node.status.state, lacks })
+}
+
+/// The cluster with a change to another root begun. A change that is under way gets a new target; nodes that have moved over
+/// already do so again. When it is the present root that is given, the change that is under way is given up.
+pub(crate) fn begin(
+    cluster: &Cluster,
+    new_root: NewRoot,
+    now: Duration,
+    rand: &dyn Rand,
+) -> Result<Cluster, SwarmError> {
+    let mut cluster = cluster.clone();
+    let new = match new_root {
+        NewRoot::Generated => ca::generate_root(now, rand).map_err(|e| SwarmError::Internal(e.to_string()))?,
+        NewRoot::Given { cert_pem, key_pem } => ca::accept_root(&cert_pem, &key_pem, now, rand).map_err(rejected)?,
+    };
+    if same(&new, &cluster.root_ca) {
+        cluster.security.root_rotation = None;
+        return Ok(cluster);
+    }
+    if cluster.security.root_rotation.as_ref().is_some_and(|under_way| same(&new, &under_way.new)) {
+        return Ok(cluster);
+    }
+    let cross_signed_pem = ca::cross_sign(&new, &cluster.root_ca, now, rand).map_err(rejected)?;
+    let started_at = Timestamp::from_unix(now);
+    cluster.security.root_rotation = Some(RootRotation { new, cross_signed_pem, started_at });
+    Ok(cluster)
+}
+
+/// The cluster with the new root in the place of the old one, and with new join tokens; `None` when no change is under way.
+pub(crate) fn finish(cluster: &Cluster, rand: &dyn Rand) -> Option<Cluster> {
+    let mut cluster = cluster.clone();
+    cluster.root_ca = cluster.security.root_rotation.take()?.new;
+    cluster.join_tokens = ca::generate_join_tokens(&cluster.root_ca.cert_pem, rand);
+    Some(cluster)
+}
+
+/// The same certificate, however its text is broken into lines.
+fn same(a: &RootCa, b: &RootCa) -> bool {
+    a.cert_pem.split_whitespace().eq(b.cert_pem.split_whitespace())
+}
+
+fn rejected(e: RejectedRoot) -> SwarmError {
+    match e {
+        RejectedRoot::Issue(_) | RejectedRoot::TrialKey(_) | RejectedRoot::TrialCsr(_) | RejectedRoot::TrialTls(_) => {
+            SwarmError::Internal(e.to_string())
+        }
+        e => SwarmError::Invalid(e.to_string()),
+    }
+}
+
+/// Finishes changes of the root for as long as this manager leads.
+pub(crate) async fn keep(manager: &Manager) {
+    let mut changes = manager.client.changes();
+    let mut last_word: Option<Instant> = None;
+    loop {
+        match step(&manager.client.local()) {
+            Step::Idle => last_word = None,
+            Step::Wait(awaited) => {
+                if last_word.is_none_or(|at| at.elapsed() >= WORD_PERIOD) {
+                    last_word = Some(Instant::now());
+                    tracing::info!("the change of the root certificate waits for {}", Names(&awaited));
+                }
+            }
+            Step::Finish => {
+                if let Err(reason) = write_finish(manager).await {
+                    tracing::debug!(reason, "the change of the root certificate is finished a moment later");
+                    tokio::time::sleep(RETRY).await;
+                    continue;
+                }
+            }
+        }
+        let next = tokio::select! {
+            biased;
+            event = changes.next() => Some(event),
+            () = tokio::time::sleep(WORD_PERIOD) => None,
+        };
+        if matches!(next, Some(Event::Closed)) {
+            return;
+        }
+    }
+}
+
+async fn write_finish(manager: &Manager) -> Result<(), String> {
+    // Once more, on what is written to: the nodes and the cluster may have changed since.
+    let state = manager.client.local();
+    if step(&state) != Step::Finish {
+        return Ok(());
+    }
+    let Some(cluster) = state.cluster().and_then(|c| finish(c, &*manager.seams.rand)) else { return Ok(()) };
+    let mut tx = Transaction::new(Timestamp::from_unix(manager.seams.clock.unix_now()));
+    // A node that joins meanwhile has a certificate of the new root already.
+    tx.update(cluster);
+    manager.client.propose(tx).await.map_err(|e| e.to_string())?;
+    tracing::info!("the root certificate has been changed; the join tokens are new");
+    Ok(())
+}
+
+/// Names of awaited nodes, for people.
+struct Names<'a>(&'a [Awaited]);
+
+impl fmt::Display for Names<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} of the nodes:", self.0.len())?;
+        for (n, a) in self.0.iter().take(NAMED_MAX).enumerate() {
+            let lacks = match a.lacks {
+                Lacks::Word => "has not said what it has",
+                Lacks::Certificate => "has no certificate of the new root yet",
+                Lacks::Trust => "does not trust the new root yet",
+            };
+            let down = if a.state == NodeState::Ready { "" } else { ", is not there: bring it back or remove it" };
+            write!(f, "{} {} ({}) {lacks}{down}", if n == 0 { "" } else { ";" }, a.hostname, a.node)?;
+        }
+        if self.0.len() > NAMED_MAX { write!(f, "; …") } else { Ok(()) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ca::{Authority, CertificateGrant, Csr, Identity, NodeKey};
+    use model::{Meta, NodeDescription, NodeSpec, NodeStatus, NodeTls, Role};
+    use proptest::prelude::*;
+    use seams::real::OsRand;
+    use store::Store;
+
+    const NOW: Duration = Duration::from_secs(1_800_000_000);
+
+    fn node_id(n: usize) -> NodeId {
+        format!("{n:025}").parse().unwrap()
+    }
+
+    fn node(n: usize, tls: Option<NodeTls>) -> Node {
+        let description = NodeDescription { hostname: format!("host{n}"), tls, ..Default::default() };
+        Node {
+            id: node_id(n),
+            meta: Meta::default(),
+            spec: NodeSpec::default(),
+            description: Some(description),
+            status: NodeStatus { state: NodeState::Ready, ..Default::default() },
+            manager: None,
+        }
+    }
+
+    fn state(cluster: &Cluster, nodes: &[Node]) -> Snapshot {
+        let store = Store::new();
+        let mut tx = Transaction::new(Timestamp(1));
+        tx.create(cluster.clone());
+        nodes.iter().for_each(|n| _ = tx.create(n.clone()));
+        store.apply(1, &tx).unwrap();
+        store.snapshot()
+    }
+
+    /// A node's identity as the cluster of now gives it.
+    fn identity(cluster: &Cluster, n: usize) -> Identity {
+        let key = NodeKey::generate().unwrap();
+        let csr = Csr::parse(&key.csr_pem().unwrap()).unwrap();
+        let expiry = cluster.spec.node_cert_expiry;
+        let grant = CertificateGrant { node_id: node_id(n), role: Role::Worker, expiry };
+        let chain = Authority::of(cluster).unwrap().issue_from(5, &csr, &grant, NOW, &OsRand).unwrap();
+        Identity::new(chain, key.key_pem(), cluster.trusted_roots_pem()).unwrap()
+    }
+
+    fn rotating() -> (Cluster, Cluster) {
+        let before = crate::testing::cluster();
+        let during = begin(&before, NewRoot::Generated, NOW, &OsRand).unwrap();
+        (before, during)
+    }
+
+    #[test]
+    fn a_change_is_finished_when_every_node_has_moved_and_not_before() {
+        let (before, during) = rotating();
+        let old = identity(&before, 1);
+        let both = old.with_trust(during.trusted_roots_pem()).unwrap();
+        let moved = identity(&during, 1);
+        let blind = NodeTls { trust_root_pem: before.root_ca.cert_pem.clone(), ..moved.tls() };
+        for (what, said, lacks) in [
+            ("said nothing", None, Some(Lacks::Word)),
+            ("old certificate, old trust", Some(old.tls()), Some(Lacks::Certificate)),
+            ("old certificate, both roots", Some(both.tls()), Some(Lacks::Certificate)),
+            ("new certificate, old trust", Some(blind), Some(Lacks::Trust)),
+            ("moved over", Some(moved.tls()), None),
+        ] {
+            let nodes = [node(1, said), node(2, Some(identity(&during, 2).tls()))];
+            assert_eq!(step(&state(&before, &nodes)), Step::Idle, "{what}");
+            let expected = match lacks {
+                None => Step::Finish,
+                Some(lacks) => Step::Wait(vec![Awaited {
+                    node: node_id(1),
+                    hostname: "host1".into(),
+                    state: NodeState::Ready,
+                    lacks,
+                }]),
+            };
+            assert_eq!(step(&state(&during, &nodes)), expected, "{what}");
+        }
+        let after = finish(&during, &OsRand).unwrap();
+        assert_eq!(after.root_ca, during.security.root_rotation.unwrap().new);
+        assert!(after.join_tokens.worker != before.join_tokens.worker && after.security.root_rotation.is_none());
+        let token: ca::JoinToken = after.join_tokens.worker.parse().unwrap();
+        assert_eq!(token.check_root(&after.root_ca.cert_pem), Ok(()));
+        assert_eq!(during.join_tokens, before.join_tokens, "until then the old tokens hold");
+        assert_eq!(finish(&after, &OsRand), None);
+    }
+
+    #[test]
+    fn awaited_nodes_are_named() {
+        let nodes: Vec<Node> = (1..=6).map(|n| node(n, None)).collect();
+        let (_, during) = rotating();
+        let Step::Wait(mut awaited) = step(&state(&during, &nodes)) else { panic!("they are awaited") };
+        awaited[0].state = NodeState::Down;
+        let words = Names(&awaited).to_string();
+        assert!(words.starts_with("6 of the nodes: host1 ("), "{words}");
+        assert!(words.contains("is not there: bring it back or remove it; host2 ("), "{words}");
+        assert!(words.ends_with("; …"), "{words}");
+    }
+
+    #[test]
+    fn a_change_during_a_change_replaces_the_target_and_the_old_root_ends_it() {
+        let (before, first) = rotating();
+        let second = begin(&first, NewRoot::Generated, NOW, &OsRand).unwrap();
+        assert_eq!(second.root_ca, before.root_ca);
+        assert_ne!(second.signing_root(), first.signing_root());
+        // Who moved to the first target is understood by everybody, and moves again.
+        let moved = identity(&first, 1);
+        assert!(moved.with_trust(before.root_ca.cert_pem.clone()).is_ok());
+        assert!(moved.with_trust(second.trusted_roots_pem()).is_ok());
+        assert!(matches!(step(&state(&second, &[node(1, Some(moved.tls()))])), Step::Wait(_)));
+
+        let given = |root: &RootCa| NewRoot::Given { cert_pem: root.cert_pem.clone(), key_pem: root.key_pem.clone() };
+        let again = begin(&second, given(second.signing_root()), NOW, &OsRand).unwrap();
+        assert_eq!(again, second, "the same target changes nothing");
+        let given_up = begin(&second, given(&before.root_ca), NOW, &OsRand).unwrap();
+        assert_eq!(given_up, before);
+    }
+
+    #[test]
+    fn a_root_that_cannot_be_used_is_refused_in_words() {
+        let cluster = crate::testing::cluster();
+        let root = || ca::generate_root(NOW, &OsRand).unwrap();
+        let (a, b) = (root(), root());
+        let aged = ca::generate_root(NOW - Duration::from_secs(630_720_000), &OsRand).unwrap();
+        for (cert_pem, key_pem, words) in [
+            ("junk".to_owned(), a.key_pem.clone(), "could not parse the desired CA certificate"),
+            (format!("{}{}", a.cert_pem, b.cert_pem), a.key_pem.clone(), "cannot contain multiple certificates"),
+            (a.cert_pem.clone(), b.key_pem.clone(), "the key is not the certificate's"),
+            (a.cert_pem.clone(), "junk".into(), "PKCS#8"),
+            (aged.cert_pem.clone(), aged.key_pem.clone(), "CA certificate expires too soon"),
+        ] {
+            let refused = begin(&cluster, NewRoot::Given { cert_pem, key_pem }, NOW, &OsRand).unwrap_err();
+            let SwarmError::Invalid(text) = &refused else { panic!("{refused:?}") };
+            assert!(text.contains(words), "{text}");
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(24))]
+
+        /// Whatever rotations are begun, given up and finished: certificates of now and of the time just before verify under
+        /// the roots of now, and a finish never leaves a node behind that has said that it moved.
+        #[test]
+        fn neighbours_in_time_understand_each_other(moves in prop::collection::vec(0..3_u8, 1..5)) {
+            let mut cluster = crate::testing::cluster();
+            let mut node_of_before = identity(&cluster, 1);
+            for m in moves {
+                let next = match m {
+                    0 => begin(&cluster, NewRoot::Generated, NOW, &OsRand).unwrap(),
+                    1 => {
+                        let root = cluster.root_ca.clone();
+                        let given = NewRoot::Given { cert_pem: root.cert_pem, key_pem: root.key_pem };
+                        begin(&cluster, given, NOW, &OsRand).unwrap()
+                    }
+                    _ => {
+                        // Finished only when every node has moved over.
+                        node_of_before = identity(&cluster, 1);
+                        finish(&cluster, &OsRand).unwrap_or_else(|| cluster.clone())
+                    }
+                };
+                prop_assert!(node_of_before.with_trust(next.trusted_roots_pem()).is_ok());
+                let newcomer = identity(&next, 2);
+                prop_assert!(newcomer.with_trust(node_of_before.root_pem.clone()).is_ok()
+                    || next.security.root_rotation.is_none());
+                node_of_before = node_of_before.with_trust(next.trusted_roots_pem()).unwrap();
+                cluster = next;
+            }
+        }
+    }
+}

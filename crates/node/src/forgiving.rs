@@ -1,0 +1,18 @@
+//! A deliberate bug for the simulation to catch: a manager that lets removed nodes in.
+
+use model::{NodeId, Role};
+use rpc::Admission;
+use std::sync::Arc;
+
+/// Takes whoever was removed for a worker. Only [`crate::Canaries::accept_removed`] puts it in the way.
+pub(crate) struct Forgiving(pub(crate) Arc<dyn Admission>);
+
+impl Admission for Forgiving {
+    fn current_role(&self, node: &NodeId, issued_from: u64) -> Option<Role> {
+        self.0.current_role(node, issued_from).or(Some(Role::Worker))
+    }
+
+    fn raft_peer(&self, _: &NodeId, _: u64) -> bool {
+        true
+    }
+}

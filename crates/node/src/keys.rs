@@ -1,0 +1,188 @@
+//! The node's data keys, and the world as it looks through them: what is written below the data directory is sealed, what is read
+//! is opened, and nobody above has to know.
+
+use crate::manager::RaftLogs;
+use crate::state::Layout;
+use crate::world::World;
+use async_trait::async_trait;
+use parking_lot::Mutex;
+use raft::{LogStore, OpenLogError, Raft, SealedLog};
+use seal::{Key, KeyStore, KeyStoreError, Keyring, Loaded, Lock, LockedStore, SealedDisk};
+use seams::{Seams, Tasks};
+use std::path::Path;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+/// Files below the data directory that stay in the clear: certificates are shown to everybody anyway, and a locked node has to
+/// know who it is. The key file is not sealed either: it has a form of its own.
+const CLEAR: &[&str] = &[ca::ROOT_CERT_FILE, ca::NODE_CERT_FILE];
+/// For the snapshot and the purge that end a change of the data key.
+const COMPACT_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// The data keys of a node that is not locked. Clones are the same keys.
+#[derive(Clone)]
+pub struct DiskKeys {
+    store: Arc<KeyStore>,
+    disk: Arc<SealedDisk>,
+    logs: Arc<SealedLogs>,
+    layout: Layout,
+}
+
+/// What [`DiskKeys::find`] found.
+pub enum FoundKeys {
+    /// No key file.
+    None,
+    /// The unlock key is needed.
+    Locked(Arc<LockedStore>),
+    /// The keys.
+    Open(DiskKeys),
+}
+
+/// A change of the data key that could not be brought to its end yet. Nothing is lost: the older keys stay.
+#[derive(Debug, thiserror::Error)]
+pub enum RetireError {
+    /// A file could not be sealed anew.
+    #[error("a file could not be sealed with the new data key: {0}")]
+    Disk(#[from] std::io::Error),
+    /// The log still has entries that are sealed with an older key.
+    #[error("the Raft log could not be compacted: {0}")]
+    Log(#[from] raft::WaitError),
+    /// The manager that owns the log does not run.
+    #[error("the manager's part of this node does not run")]
+    NoManager,
+    /// The node stops.
+    #[error("the node stops")]
+    Stopped,
+    /// The key file.
+    #[error(transparent)]
+    Keys(#[from] KeyStoreError),
+}
+
+/// Opens Raft logs sealed, and remembers the open one.
+struct SealedLogs {
+    inner: Arc<dyn RaftLogs>,
+    keyring: Arc<Keyring>,
+    /// Not held, as its file has to be let go of when the manager stops.
+    open: Mutex<Weak<SealedLog>>,
+}
+
+// === impl DiskKeys ===
+
+impl DiskKeys {
+    /// Makes a first data key, and writes the key file: locked from its first moment under `unlock_key`, if there is one. `world` is the
+    /// unsealed one.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub async fn create(
+        layout: &Layout,
+        world: &World,
+        unlock_key: Option<&model::UnlockKey>,
+    ) -> Result<DiskKeys, KeyStoreError> {
+        let Seams { disk, rand, clock, .. } = world.seams.clone();
+        let store = KeyStore::create(disk, rand, layout.key_file(), unlock_key.map(lock), clock.unix_now()).await?;
+        Ok(DiskKeys::of(store, layout, world))
+    }
+
+    /// Reads the key file. `world` is the unsealed one.
+    ///
+    /// # Errors
+    /// When it cannot be read or used.
+    pub async fn find(layout: &Layout, world: &World) -> Result<FoundKeys, KeyStoreError> {
+        let Seams { disk, rand, .. } = world.seams.clone();
+        Ok(match KeyStore::load(disk, rand, layout.key_file()).await? {
+            None => FoundKeys::None,
+            Some(Loaded::Locked(locked)) => FoundKeys::Locked(locked),
+            Some(Loaded::Open(store)) => FoundKeys::Open(DiskKeys::of(store, layout, world)),
+        })
+    }
+
+    /// The keys in this store, over the unsealed world.
+    pub fn of(store: Arc<KeyStore>, layout: &Layout, world: &World) -> DiskKeys {
+        let keyring = store.keyring();
+        let disk = SealedDisk::new(world.seams.disk.clone(), layout.root(), CLEAR, keyring.clone());
+        let logs = SealedLogs { inner: world.raft_logs.clone(), keyring, open: Mutex::default() };
+        DiskKeys { store, disk: Arc::new(disk), logs: Arc::new(logs), layout: layout.clone() }
+    }
+
+    /// The world with its disk and its Raft logs sealed.
+    pub fn world(&self, unsealed: &World) -> World {
+        if cfg!(feature = "unsealed") {
+            tracing::error!("this build is for measurements only: what it writes to the disk is in the clear");
+            return unsealed.clone();
+        }
+        World {
+            seams: Seams { disk: self.disk.clone(), ..unsealed.seams.clone() },
+            raft_logs: self.logs.clone(),
+            ..unsealed.clone()
+        }
+    }
+
+    /// The keys themselves.
+    pub fn store(&self) -> &Arc<KeyStore> {
+        &self.store
+    }
+
+    /// Whether the key file is locked as the cluster says.
+    pub(crate) async fn follows(&self, unlock_key: Option<&model::UnlockKey>) -> bool {
+        self.store.is_locked_under(unlock_key.map(lock).as_ref()).await
+    }
+
+    /// Locks the key file as the cluster says. True when that is a change.
+    pub(crate) async fn follow(
+        &self,
+        unlock_key: Option<&model::UnlockKey>,
+        now: Duration,
+    ) -> Result<bool, KeyStoreError> {
+        self.store.relock(unlock_key.map(lock), now).await
+    }
+
+    /// Brings everything on the disk under the current data key, and forgets the older ones. A manager needs its Raft for that:
+    /// log entries are not rewritten, but covered by a snapshot and purged. That is all that may take long, and it ends when
+    /// `tasks` stops.
+    pub(crate) async fn retire_older(
+        &self,
+        is_manager: bool,
+        raft: Option<&Raft>,
+        tasks: &Tasks,
+    ) -> Result<(), RetireError> {
+        let keyring = self.store.keyring();
+        if !keyring.has_older() {
+            return Ok(());
+        }
+        // Whatever comes meanwhile is sealed with this one or a newer one.
+        let keep = keyring.current();
+        let files = self.disk.reseal(&[self.layout.raft_log()]).await?;
+        if is_manager {
+            let log = self.logs.open.lock().upgrade().ok_or(RetireError::NoManager)?;
+            let raft = raft.ok_or(RetireError::NoManager)?;
+            log.reseal_records().await?;
+            while let Some(through) = log.older_through() {
+                tokio::select! {
+                    biased;
+                    () = tasks.stopped() => return Err(RetireError::Stopped),
+                    compacted = raft.compact_through(through, COMPACT_TIMEOUT) => compacted?,
+                }
+            }
+        }
+        self.store.retire_older(keep).await?;
+        tracing::info!(key = %keep, files, "everything on this node's disk is sealed with its new data key");
+        Ok(())
+    }
+}
+
+fn lock(unlock_key: &model::UnlockKey) -> Lock {
+    Lock { generation: unlock_key.generation, key: Key::from_bytes(unlock_key.key) }
+}
+
+// === impl SealedLogs ===
+
+#[async_trait]
+impl RaftLogs for SealedLogs {
+    async fn open(&self, dir: &Path) -> Result<Arc<dyn LogStore>, OpenLogError> {
+        let inner = self.inner.open(dir).await?;
+        let log = Arc::new(SealedLog::open(inner, self.keyring.clone(), dir).await?);
+        *self.open.lock() = Arc::downgrade(&log);
+        Ok(log)
+    }
+}

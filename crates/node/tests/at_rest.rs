@@ -1,0 +1,454 @@
+//! What lies on a node's disk, and who can read it: data keys, autolock, unlocking.
+#![allow(clippy::disallowed_methods)] // looks at the files behind the nodes' backs
+
+use api::{InitOptions, JoinOptions, LocalState, NotManager, Swarm as _, SwarmError};
+use engine::embedded::EmbeddedOptions;
+use engine::{ContainerPhase, EmbeddedEngine};
+use model::{
+    Cluster, ClusterSpec, ContainerSpec, Data, Dependency, Meta, Mode, NodeState, Payload, PayloadId, Role, Service,
+    ServiceSpec, TaskSpec, TaskState, Timestamp, UnlockKey,
+};
+use seal::Key;
+use seams::RandExt as _;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::time::Duration;
+use store::{Snapshot, StoreClient, Transaction};
+use swarmlite_node::{Interfaces, Layout, Node, NodeConfig, OpenError, SledLogs, World};
+
+/// Generous: a busy machine is slow, and every wait is on a condition.
+const PATIENCE: Duration = Duration::from_secs(30);
+const MARKER: &str = "xyzzy-a-known-marker-xyzzy";
+
+struct Loopback(IpAddr);
+
+impl Interfaces for Loopback {
+    fn addresses(&self) -> Vec<(String, IpAddr)> {
+        vec![("lo".into(), self.0)]
+    }
+}
+
+/// A node that can be stopped and started again on the same disk.
+struct Host {
+    ip: String,
+    dir: tempfile::TempDir,
+    engine: EmbeddedEngine,
+    node: Option<Node>,
+    data_key_max_age: Duration,
+}
+
+/// Each test has loopback addresses of its own, so that tests can run at once.
+static NEXT_NET: AtomicU8 = AtomicU8::new(10);
+
+impl Host {
+    async fn start(net: u8, n: u8) -> Host {
+        let filter = tracing_subscriber::EnvFilter::from_default_env();
+        let _already_there = tracing_subscriber::fmt().with_env_filter(filter).with_test_writer().try_init();
+        let seams = seams::real::seams();
+        let options = EmbeddedOptions { hostname: format!("host{n}"), ..EmbeddedOptions::default() };
+        let engine = EmbeddedEngine::new(options, seams.clock.clone(), seams.rand.clone());
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let data_key_max_age = NodeConfig::new(dir.path()).data_key_max_age;
+        let mut host = Host { ip: format!("127.63.{net}.{n}"), dir, engine, node: None, data_key_max_age };
+        host.boot().await.expect("the node starts");
+        host
+    }
+
+    async fn boot(&mut self) -> Result<(), OpenError> {
+        let world = World {
+            seams: seams::real::seams(),
+            engine: Arc::new(self.engine.clone()),
+            engine_api: None,
+            interfaces: Arc::new(Loopback(self.ip.parse().expect("an address"))),
+            raft_logs: Arc::new(SledLogs),
+        };
+        let config = NodeConfig {
+            listen_addr: format!("{}:2377", self.ip),
+            data_key_max_age: self.data_key_max_age,
+            ..NodeConfig::new(self.dir.path())
+        };
+        self.node = Some(Node::open(config, world).await?);
+        Ok(())
+    }
+
+    async fn halt(&mut self) {
+        self.node.take().expect("it runs").shutdown().await;
+    }
+
+    async fn reboot(&mut self) {
+        self.halt().await;
+        self.boot().await.expect("the node starts");
+    }
+
+    fn node(&self) -> &Node {
+        self.node.as_ref().expect("it runs")
+    }
+
+    fn local(&self) -> LocalState {
+        self.node().local().state
+    }
+
+    fn store(&self) -> Arc<dyn StoreClient> {
+        self.node().store().expect("it is a manager")
+    }
+
+    async fn join(&self, to: &Host, role: Role) {
+        let tokens = state(to).await.cluster().expect("a cluster").join_tokens.clone();
+        let token = if role == Role::Manager { tokens.manager } else { tokens.worker };
+        let remote_addrs = vec![format!("{}:2377", to.ip)];
+        let options = JoinOptions { remote_addrs, join_token: token, ..Default::default() };
+        self.node().join(options).await.expect("join");
+    }
+
+    /// Id, process and phase of each container: another process is another start.
+    fn containers(&self) -> Vec<(String, i64, ContainerPhase)> {
+        self.engine.containers().into_iter().map(|c| (c.id, c.pid, c.phase)).collect()
+    }
+
+    fn key_file(&self) -> String {
+        std::fs::read_to_string(Layout::new(self.dir.path()).key_file()).expect("a key file")
+    }
+
+    fn is_locked_on_disk(&self) -> bool {
+        self.key_file().contains("\"Locked\"")
+    }
+
+    /// The files that show these bytes.
+    fn files_with(&self, marker: &[u8]) -> Vec<PathBuf> {
+        let shows = |file: &PathBuf| {
+            let bytes = std::fs::read(file).unwrap_or_default();
+            bytes.windows(marker.len()).any(|w| w == marker)
+        };
+        files(self.dir.path()).into_iter().filter(shows).collect()
+    }
+}
+
+fn files(dir: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(dir).expect("a directory").map(|e| e.expect("an entry").path());
+    entries.flat_map(|path| if path.is_dir() { files(&path) } else { vec![path] }).collect()
+}
+
+async fn until<T>(what: &str, mut condition: impl AsyncFnMut() -> Option<T>) -> T {
+    let waited = tokio::time::timeout(PATIENCE, async {
+        loop {
+            if let Some(found) = condition().await {
+                return found;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    });
+    waited.await.unwrap_or_else(|_| panic!("still waiting after {PATIENCE:?}: {what}"))
+}
+
+async fn state(host: &Host) -> Snapshot {
+    until("a linearizable read", async || host.node().store().ok()?.current().await.ok()).await
+}
+
+fn net() -> u8 {
+    NEXT_NET.fetch_add(1, Ordering::Relaxed)
+}
+
+/// A manager, the only one.
+async fn founder(net: u8, autolock: bool) -> Host {
+    let host = Host::start(net, 1).await;
+    let spec = ClusterSpec { autolock, ..ClusterSpec::default() };
+    host.node().init(InitOptions { spec, ..Default::default() }).await.expect("init");
+    host
+}
+
+async fn change(host: &Host, change: impl Fn(&mut Cluster)) {
+    until("the cluster to be changed", async || {
+        let state = state(host).await;
+        let mut cluster = Cluster::clone(state.cluster()?);
+        change(&mut cluster);
+        let mut tx = Transaction::new(Timestamp(1));
+        tx.update(cluster);
+        host.store().propose(tx).await.ok()
+    })
+    .await;
+}
+
+fn label(cluster: &mut Cluster) {
+    cluster.spec.labels.insert("marker".into(), MARKER.into());
+}
+
+/// The marker wherever users put what nobody else may read: a label, a secret, the environment of a task that runs here.
+async fn spread_the_marker(host: &Host) {
+    change(host, label).await;
+    let id = || seams::real::OsRand.id25();
+    let of = Dependency::Secret(id().parse().expect("an id"));
+    let data = Data::of_secret(MARKER.as_bytes()).expect("data");
+    let task = TaskSpec {
+        container: ContainerSpec {
+            image: "web:1".into(),
+            env: vec![format!("PASSWORD={MARKER}")],
+            ..Default::default()
+        },
+        ..Default::default()
+    };
+    let spec = ServiceSpec {
+        name: "web".parse().expect("a name"),
+        labels: Default::default(),
+        task: Arc::new(task),
+        mode: Mode::Replicated { replicas: 1 },
+        update: None,
+        rollback: None,
+        endpoint: None,
+    };
+    let mut tx = Transaction::new(Timestamp(1));
+    tx.create(Payload { id: PayloadId { of, version: 1 }, meta: Meta::default(), data });
+    tx.create(Service {
+        id: id().parse().expect("an id"),
+        meta: Meta::default(),
+        spec,
+        spec_version: 1,
+        previous_spec: None,
+        update_status: None,
+    });
+    host.store().propose(tx).await.expect("they are created");
+    until("the task to run", async || {
+        state(host).await.tasks().any(|t| t.status.state == TaskState::Running).then_some(())
+    })
+    .await;
+    let assignments = Layout::new(host.dir.path()).agent().join("assignments");
+    until("the agent to remember it", async || assignments.exists().then_some(())).await;
+    // Into a snapshot, too: a new unlock key brings a new data key, and that a snapshot.
+    let was = state(host).await.cluster().expect("a cluster").clone();
+    new_unlock_key(host, 9).await;
+    let snapshots = Layout::new(host.dir.path()).raft().join("snapshots");
+    until("a snapshot", async || (snapshots.is_dir() && !files(&snapshots).is_empty()).then_some(())).await;
+    if was.security.unlock_key.is_none() {
+        change(host, |c| {
+            c.spec.autolock = false;
+            c.security.unlock_key = None;
+        })
+        .await;
+        until("it to be open again", async || (!host.is_locked_on_disk()).then_some(())).await;
+    }
+}
+
+async fn unlock_key(host: &Host) -> UnlockKey {
+    state(host).await.cluster().and_then(|c| c.security.unlock_key.clone()).expect("an unlock key")
+}
+
+fn key(key: &UnlockKey) -> Key {
+    Key::from_bytes(key.key)
+}
+
+/// As the API does when autolock is turned on, or the key is rotated.
+async fn new_unlock_key(host: &Host, generation: u64) -> UnlockKey {
+    let new = UnlockKey { generation, key: *Key::generate(&seams::real::OsRand).as_bytes() };
+    change(host, |c| {
+        c.spec.autolock = true;
+        c.security.unlock_key = Some(new.clone());
+    })
+    .await;
+    new
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn attack_25_with_autolock_nothing_on_the_disk_can_be_read() {
+    let mut host = founder(net(), true).await;
+    spread_the_marker(&host).await;
+    let cluster = Cluster::clone(state(&host).await.cluster().expect("a cluster"));
+    assert!(host.is_locked_on_disk(), "it is locked from its first moment");
+    host.halt().await;
+    assert!(files(host.dir.path()).len() > 5, "{:?}", files(host.dir.path()));
+    let token = cluster.join_tokens.manager.rsplit('-').next().expect("a secret").to_owned();
+    for secret in [MARKER, token.as_str(), "PRIVATE KEY", cluster.root_ca.key_pem.as_str()] {
+        assert_eq!(host.files_with(secret.as_bytes()), Vec::<PathBuf>::new(), "the disk shows {}", &secret[..6]);
+    }
+    for secret in [cluster.gossip_keys[0].key, cluster.security.unlock_key.expect("an unlock key").key] {
+        assert_eq!(host.files_with(&secret), Vec::<PathBuf>::new(), "the disk shows a key");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn attack_25_without_autolock_only_the_key_file_opens_the_disk() {
+    let mut host = founder(net(), false).await;
+    spread_the_marker(&host).await;
+    host.halt().await;
+    for secret in [MARKER, "PRIVATE KEY"] {
+        assert_eq!(host.files_with(secret.as_bytes()), Vec::<PathBuf>::new(), "the disk shows {secret}");
+    }
+    use std::os::unix::fs::PermissionsExt as _;
+    let layout = Layout::new(host.dir.path());
+    let mode = |path: &Path| std::fs::metadata(path).expect("a file").permissions().mode() & 0o777;
+    for path in [layout.key_file(), layout.membership(), layout.certificates().join("swarm-node.key")] {
+        assert_eq!(mode(&path), 0o600, "{}", path.display());
+    }
+
+    // Without the key file, or with another node's, the rest is worth nothing; and that is said.
+    let other = founder(net(), false).await;
+    let own = host.key_file();
+    std::fs::write(layout.key_file(), other.key_file()).expect("it is written");
+    let said = host.boot().await.expect_err("another node's key").to_string();
+    assert!(said.contains("node.json") && said.contains("which this node does not have"), "{said}");
+    std::fs::remove_file(layout.key_file()).expect("it is removed");
+    let said = host.boot().await.expect_err("no key").to_string();
+    assert!(said.contains("data-keys") && said.contains("join again"), "{said}");
+    std::fs::write(layout.key_file(), own).expect("it is written");
+    host.boot().await.expect("its own key");
+    assert_eq!(state(&host).await.cluster().expect("a cluster").spec.labels["marker"], MARKER);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_locked_manager_says_so_and_goes_on_once_it_is_unlocked() {
+    let mut host = founder(net(), true).await;
+    change(&host, label).await;
+    let right = key(&unlock_key(&host).await);
+    assert_eq!(host.node().unlock(right.clone()).await, Err(SwarmError::NotLocked));
+    host.reboot().await;
+    assert_eq!(host.local(), LocalState::Locked);
+    assert_eq!(host.node().store().err(), Some(NotManager::Locked));
+    let wrong = Key::generate(&seams::real::OsRand);
+    assert_eq!(host.node().unlock(wrong).await, Err(SwarmError::WrongUnlockKey));
+    assert_eq!(host.node().init(InitOptions::default()).await, Err(SwarmError::AlreadyInSwarm));
+    assert_eq!(host.local(), LocalState::Locked, "a wrong key changes nothing");
+
+    host.node().unlock(right).await.expect("the key fits");
+    assert_eq!(host.local(), LocalState::Manager);
+    assert_eq!(state(&host).await.cluster().expect("a cluster").spec.labels["marker"], MARKER);
+    host.reboot().await;
+    assert_eq!(host.local(), LocalState::Locked, "it stays locked on the disk");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn containers_run_on_while_their_manager_is_locked_and_are_adopted() {
+    let mut host = founder(net(), true).await;
+    spread_the_marker(&host).await;
+    let right = key(&unlock_key(&host).await);
+    let running = async |host: &Host| {
+        let state = state(host).await;
+        let wanted = state.tasks().filter(|t| t.is_wanted() && t.status.state == TaskState::Running);
+        wanted.map(|t| t.id.to_string()).collect::<Vec<_>>()
+    };
+    let (tasks, containers) = (running(&host).await, host.containers());
+    assert_eq!((tasks.len(), containers.len(), containers[0].2), (1, 1, ContainerPhase::Running));
+    host.reboot().await;
+    assert_eq!((host.local(), host.containers()), (LocalState::Locked, containers.clone()));
+    host.node().unlock(right).await.expect("the key fits");
+    until("the node to be ready", async || {
+        state(&host).await.nodes().all(|n| n.status.state == NodeState::Ready).then_some(())
+    })
+    .await;
+    // The agent works: it starts a second task. What it found runs on beside that.
+    let mut service = {
+        let state = state(&host).await;
+        Service::clone(state.services().next().expect("a service"))
+    };
+    service.spec.mode = Mode::Replicated { replicas: 2 };
+    let mut tx = Transaction::new(Timestamp(2));
+    tx.update(service);
+    host.store().propose(tx).await.expect("it is scaled");
+    let after = until("both tasks to run", async || Some(running(&host).await).filter(|tasks| tasks.len() == 2)).await;
+    assert!(after.contains(&tasks[0]), "the first task was replaced");
+    assert!(host.containers().contains(&containers[0]), "its container was restarted");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_locked_node_leaves_only_by_force() {
+    let mut host = founder(net(), true).await;
+    host.reboot().await;
+    let said = host.node().leave(false).await.expect_err("it is locked").to_string();
+    assert!(said.contains("Please unlock it first or use `--force`"), "{said}");
+    host.node().leave(true).await.expect("by force");
+    assert_eq!(host.local(), LocalState::Inactive);
+    assert!(!Layout::new(host.dir.path()).key_file().exists(), "the key is gone");
+    host.node().init(InitOptions::default()).await.expect("it can be in a new swarm");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn managers_lock_themselves_as_the_swarm_says_also_after_they_were_away() {
+    let net = net();
+    let first = founder(net, false).await;
+    let (mut second, third, worker) = (Host::start(net, 2).await, Host::start(net, 3).await, Host::start(net, 4).await);
+    second.join(&first, Role::Manager).await;
+    third.join(&first, Role::Manager).await;
+    worker.join(&first, Role::Worker).await;
+    let old = new_unlock_key(&first, 1).await;
+    for host in [&first, &second, &third] {
+        until("the managers to be locked", async || host.is_locked_on_disk().then_some(())).await;
+    }
+    assert!(!worker.is_locked_on_disk(), "workers are not locked");
+
+    // Away while the key changes: it opens with the old key once more, and follows.
+    second.halt().await;
+    let new = new_unlock_key(&first, 2).await;
+    second.boot().await.expect("it starts");
+    assert_eq!(second.local(), LocalState::Locked);
+    assert_eq!(second.node().unlock(key(&new)).await, Err(SwarmError::WrongUnlockKey));
+    second.node().unlock(key(&old)).await.expect("its own key");
+    until("it to follow", async || second.key_file().contains("\"Generation\":2").then_some(())).await;
+    second.reboot().await;
+    assert_eq!(second.node().unlock(key(&old)).await, Err(SwarmError::WrongUnlockKey));
+    second.node().unlock(key(&new)).await.expect("the new key");
+
+    // A manager that joins a locked swarm locks itself; one that is demoted needs no key any more.
+    let id = worker.node().local().node_id.expect("an id");
+    let set_role = async |role: Role| {
+        until("the role to be written", async || {
+            let state = state(&first).await;
+            let mut node = model::Node::clone(state.node(&id)?);
+            node.spec.role = role;
+            let mut tx = Transaction::new(Timestamp(1));
+            tx.update(node);
+            first.store().propose(tx).await.ok()
+        })
+        .await;
+    };
+    set_role(Role::Manager).await;
+    until("the new manager to be locked", async || worker.is_locked_on_disk().then_some(())).await;
+    set_role(Role::Worker).await;
+    until("the demoted manager to be open", async || (!worker.is_locked_on_disk()).then_some(())).await;
+
+    change(&first, |c| {
+        c.spec.autolock = false;
+        c.security.unlock_key = None;
+    })
+    .await;
+    for host in [&first, &second, &third] {
+        until("the managers to be open", async || (!host.is_locked_on_disk()).then_some(())).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn data_keys_change_under_writes_and_restarts_without_a_loss() {
+    let net = net();
+    let mut hosts = vec![founder(net, true).await, Host::start(net, 2).await];
+    hosts[1].join(&hosts[0], Role::Worker).await;
+    until("both nodes", async || {
+        let state = state(&hosts[0]).await;
+        (state.nodes().filter(|n| n.status.state == NodeState::Ready).count() == 2).then_some(())
+    })
+    .await;
+    let count = async |host: &Host, n: u64| {
+        change(host, |c| _ = c.spec.labels.insert("count".into(), n.to_string())).await;
+    };
+    for generation in 2..5 {
+        count(&hosts[0], generation).await;
+        // A new unlock key brings a new data key; the restart comes wherever it comes.
+        let key_now = new_unlock_key(&hosts[0], generation).await;
+        let word = format!("\"Generation\":{generation}");
+        until("it to be locked anew", async || hosts[0].key_file().contains(&word).then_some(())).await;
+        hosts[0].reboot().await;
+        hosts[0].node().unlock(key(&key_now)).await.expect("the newest key");
+        let labels = state(&hosts[0]).await.cluster().expect("a cluster").spec.labels.clone();
+        assert_eq!(labels["count"], generation.to_string());
+    }
+    // By age: a key is too old after a second.
+    for host in &mut hosts {
+        host.data_key_max_age = Duration::from_secs(1);
+    }
+    hosts[1].halt().await;
+    let before = hosts[1].key_file();
+    hosts[1].boot().await.expect("it starts");
+    until("the worker's key to change", async || {
+        let now = hosts[1].key_file();
+        (now != before && !now.contains("\"Id\":1,")).then_some(())
+    })
+    .await;
+    assert_eq!(hosts[1].local(), LocalState::Worker);
+}
