@@ -1,9 +1,10 @@
 //! The command tree, and the way from a command line to a command.
 
 use crate::client::{Client, DEFAULT_HOST, Host};
-use crate::commands::{completion, events, info, node, service, swarm, system, version};
+use crate::commands::{backup, completion, config, events, info, node, secret, service, swarm, system, version};
 use crate::context::Context;
 use crate::error::CliError;
+use crate::tls::{Tls, TlsArgs};
 use crate::{daemon, dev, opts, usage};
 use clap::{ArgAction, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use seams::Tasks;
@@ -35,6 +36,8 @@ struct Global {
     /// Print debug messages
     #[arg(short = 'D', long = "debug")]
     debug: bool,
+    #[command(flatten)]
+    tls: TlsArgs,
 }
 
 #[derive(Subcommand, Debug)]
@@ -53,6 +56,12 @@ enum Command {
     /// Manage the nodes of the swarm
     #[command(subcommand)]
     Node(node::NodeCommand),
+    /// Manage secrets
+    #[command(subcommand)]
+    Secret(secret::SecretCommand),
+    /// Manage configs
+    #[command(subcommand)]
+    Config(config::ConfigCommand),
     /// Manage services
     #[command(subcommand)]
     Service(service::ServiceCommand),
@@ -62,6 +71,11 @@ enum Command {
     Version(version::VersionArgs),
     /// Get real time events from the daemon
     Events(events::EventsArgs),
+    /// Save the swarm's state in a file
+    #[command(subcommand)]
+    Backup(backup::BackupCommand),
+    /// Make a manager out of a backup, after the swarm was lost
+    Restore(backup::RestoreArgs),
     /// Look at the system
     #[command(subcommand)]
     System(system::SystemCommand),
@@ -155,10 +169,16 @@ async fn dispatch(cli: Cli) -> Result<ExitCode, CliError> {
         Command::Man(args) => return completion::man(&args).map(|()| ExitCode::SUCCESS),
         _ => {}
     }
-    let host: Host = global.host.parse().map_err(|e: crate::client::InvalidHost| CliError::text(e.to_string()))?;
+    let files = global.tls.files(|name| std::env::var(name).ok());
+    let host = Host::parse(&global.host, files.is_some()).map_err(|e| CliError::text(e.to_string()))?;
     let seams = seams::real::seams();
     let tasks = Tasks::new();
-    let client = Client::new(host, seams.net, tasks.clone());
+    // As with docker, the certificates do not matter to a socket.
+    let tls = match (&host, &files) {
+        (Host::Tls { .. }, Some(files)) => Some(Tls::load(files, &*seams.disk).await?),
+        _ => None,
+    };
+    let client = Client::new(host, tls, seams.net, tasks.clone());
     let ctx = Context { client, clock: seams.clock, disk: seams.disk };
     let result = client_command(&ctx, command).await;
     tasks.stop();
@@ -172,10 +192,14 @@ async fn client_command(ctx: &Context, command: Command) -> Result<(), CliError>
         Command::Join(args) => swarm::run(ctx, swarm::SwarmCommand::Join(args)).await,
         Command::Leave(args) => swarm::run(ctx, swarm::SwarmCommand::Leave(args)).await,
         Command::Node(command) => node::run(ctx, command).await,
+        Command::Secret(command) => secret::run(ctx, command).await,
+        Command::Config(command) => config::run(ctx, command).await,
         Command::Service(command) => service::run(ctx, command).await,
         Command::Info(args) => info::run(ctx, args).await,
         Command::Version(args) => version::run(ctx, args).await,
         Command::Events(args) => events::run(ctx, args).await,
+        Command::Backup(command) => backup::run(ctx, command).await,
+        Command::Restore(args) => backup::restore(ctx, args).await,
         Command::System(system::SystemCommand::Info(args)) => info::run(ctx, args).await,
         Command::System(system::SystemCommand::Events(args)) => events::run(ctx, args).await,
         Command::Daemon(_) | Command::Dev(_) | Command::Completion(_) | Command::Man(_) => Ok(()),

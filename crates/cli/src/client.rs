@@ -1,5 +1,6 @@
-//! A client of the Docker Engine HTTP API, over a Unix socket or loopback TCP.
+//! A client of the Docker Engine HTTP API, over a Unix socket, TCP with mutual TLS, or loopback TCP.
 
+use crate::tls::Tls;
 use bytes::{Bytes, BytesMut};
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
@@ -10,7 +11,6 @@ use serde::de::DeserializeOwned;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
-use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ use std::time::Duration;
 pub(crate) const DEFAULT_HOST: &str = "unix:///run/swarmlite.sock";
 /// The API version that we speak.
 pub(crate) const API_VERSION: &str = "1.47";
-/// For opening the connection: the daemon is on this machine.
+/// For opening the connection, TLS handshake included.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// For an answer to begin, and for a whole one that is no stream. The daemon's own longest waits (joining: 20 s; a write
 /// without a leader) end before it, so that it is the one who says what happened.
@@ -33,18 +33,28 @@ pub(crate) enum Host {
     Unix(PathBuf),
     /// A TCP port of this machine.
     Tcp(SocketAddr),
+    /// A TCP port with TLS, anywhere.
+    Tls {
+        /// Host name or IP address; the server's certificate must be for it.
+        name: String,
+        /// Port.
+        port: u16,
+    },
 }
 
 /// A text that is not a [`Host`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum InvalidHost {
     /// Neither `unix://` nor `tcp://`.
-    #[error("invalid host `{0}`: it must be unix:///path/to/socket or tcp://127.0.0.1:PORT")]
+    #[error(
+        "invalid host `{0}`: it must be unix:///path/to/socket, or tcp://HOST:PORT (with --tlsverify, unless it is this machine)"
+    )]
     Form(String),
     /// TCP to another machine would be neither encrypted nor authenticated.
     #[error(
-        "invalid host `{0}`: tcp:// is for this machine only (127.0.0.1, [::1], localhost), as the connection is not \
-         encrypted; forward the remote socket instead, for example with `ssh -L /tmp/swarmlite.sock:/run/swarmlite.sock HOST`"
+        "invalid host `{0}`: without --tlsverify tcp:// is for this machine only (127.0.0.1, [::1], localhost), as the \
+         connection is not encrypted; use --tlsverify with the daemon's --api-addr, or forward the remote socket, for example \
+         with `ssh -L /tmp/swarmlite.sock:/run/swarmlite.sock HOST`"
     )]
     Remote(String),
 }
@@ -61,6 +71,17 @@ pub(crate) enum ClientError {
          user who may write to that socket"
     )]
     Denied(Host),
+    /// Somebody listens, and TLS does not come to stand.
+    #[error(
+        "cannot connect to the Swarmlite daemon at {host}: {reason}. Both ends need certificates: --tlscacert must be the \
+         authority of the daemon's, --tlscert and --tlskey signed by the authority in its --api-tls-ca"
+    )]
+    Tls {
+        /// Where.
+        host: Host,
+        /// Why.
+        reason: String,
+    },
     /// No answer in time.
     #[error(
         "the Swarmlite daemon at {host} did not answer {what} within {after:?}; the request may or may not have taken effect"
@@ -105,6 +126,7 @@ pub(crate) enum ClientError {
 #[derive(Clone)]
 pub(crate) struct Client {
     host: Host,
+    tls: Option<Tls>,
     net: Arc<dyn Net>,
     tasks: Tasks,
 }
@@ -123,9 +145,9 @@ pub(crate) struct Stream {
 
 // === impl Host ===
 
-impl FromStr for Host {
-    type Err = InvalidHost;
-    fn from_str(text: &str) -> Result<Host, InvalidHost> {
+impl Host {
+    /// Reads a host; `tls` when the connection will be encrypted and both ends authenticated.
+    pub(crate) fn parse(text: &str, tls: bool) -> Result<Host, InvalidHost> {
         let form = || InvalidHost::Form(text.to_owned());
         match text.split_once("://") {
             Some(("unix", path)) if path.starts_with('/') => Ok(Host::Unix(path.into())),
@@ -134,6 +156,10 @@ impl FromStr for Host {
                 let (host, port) = address.rsplit_once(':').ok_or_else(form)?;
                 let port: u16 = port.parse().map_err(|_| form())?;
                 let host = host.trim_start_matches('[').trim_end_matches(']');
+                if tls {
+                    let is_name = rustls::pki_types::ServerName::try_from(host).is_ok();
+                    return if is_name { Ok(Host::Tls { name: host.to_owned(), port }) } else { Err(form()) };
+                }
                 let ip = if host == "localhost" { Ok(IpAddr::V4(Ipv4Addr::LOCALHOST)) } else { host.parse() };
                 match ip {
                     Ok(ip) if ip.is_loopback() => Ok(Host::Tcp(SocketAddr::new(ip, port))),
@@ -150,6 +176,8 @@ impl fmt::Display for Host {
         match self {
             Host::Unix(path) => write!(f, "unix://{}", path.display()),
             Host::Tcp(address) => write!(f, "tcp://{address}"),
+            Host::Tls { name, port } if name.contains(':') => write!(f, "tcp://[{name}]:{port}"),
+            Host::Tls { name, port } => write!(f, "tcp://{name}:{port}"),
         }
     }
 }
@@ -157,9 +185,9 @@ impl fmt::Display for Host {
 // === impl Client ===
 
 impl Client {
-    /// A client of the daemon at `host`. Its connections end with `tasks`.
-    pub(crate) fn new(host: Host, net: Arc<dyn Net>, tasks: Tasks) -> Client {
-        Client { host, net, tasks }
+    /// A client of the daemon at `host`, with `tls` where the host wants it. Its connections end with `tasks`.
+    pub(crate) fn new(host: Host, tls: Option<Tls>, net: Arc<dyn Net>, tasks: Tasks) -> Client {
+        Client { host, tls, net, tasks }
     }
 
     /// `GET`, read as JSON.
@@ -207,8 +235,19 @@ impl Client {
 
     /// `GET` whose answer goes on: it is read piece by piece.
     pub(crate) async fn stream(&self, path: &str, query: Query<'_>) -> Result<Stream, ClientError> {
-        let what = format!("GET {path}");
-        let send = self.send("GET", path, query, Bytes::new(), &[]);
+        self.streamed("GET", path, query, Bytes::new()).await
+    }
+
+    /// `POST` of JSON whose answer may be long: it is read piece by piece.
+    pub(crate) async fn post_stream(&self, path: &str, body: &impl Serialize) -> Result<Stream, ClientError> {
+        let what = format!("POST {path}");
+        let body = serde_json::to_vec(body).map_err(|e| ClientError::Answer { what, reason: e.to_string() })?;
+        self.streamed("POST", path, &[], body.into()).await
+    }
+
+    async fn streamed(&self, method: &str, path: &str, query: Query<'_>, body: Bytes) -> Result<Stream, ClientError> {
+        let what = format!("{method} {path}");
+        let send = self.send(method, path, query, body, &[]);
         let response = self.within(ANSWER_TIMEOUT, &what, send).await?;
         let content_type = response.headers().get(http::header::CONTENT_TYPE).and_then(|v| v.to_str().ok());
         let content_type = content_type.unwrap_or_default().to_owned();
@@ -287,15 +326,34 @@ impl Client {
             match &self.host {
                 Host::Unix(path) => Ok(Box::new(tokio::net::UnixStream::connect(path).await?) as BoxStream),
                 Host::Tcp(address) => self.net.connect(*address).await,
+                Host::Tls { name, port } => self.connect_by_name(name, *port).await,
             }
         };
         let connected = tokio::time::timeout(CONNECT_TIMEOUT, connecting).await;
         let connected: std::io::Result<BoxStream> =
             connected.unwrap_or_else(|_| Err(std::io::ErrorKind::TimedOut.into()));
-        connected.map_err(|e| match e.kind() {
+        let stream = connected.map_err(|e| match e.kind() {
             std::io::ErrorKind::PermissionDenied => ClientError::Denied(self.host.clone()),
             _ => ClientError::NoDaemon(self.host.clone()),
-        })
+        })?;
+        let (Host::Tls { name, .. }, Some(tls)) = (&self.host, &self.tls) else { return Ok(stream) };
+        let no_tls = |reason: String| ClientError::Tls { host: self.host.clone(), reason };
+        match tokio::time::timeout(CONNECT_TIMEOUT, tls.connect(name, stream)).await {
+            Ok(done) => done.map_err(|e| no_tls(e.to_string())),
+            Err(_) => Err(no_tls(format!("no TLS handshake within {CONNECT_TIMEOUT:?}"))),
+        }
+    }
+
+    /// Tries each address of a name.
+    async fn connect_by_name(&self, name: &str, port: u16) -> std::io::Result<BoxStream> {
+        let mut last = std::io::Error::from(std::io::ErrorKind::NotFound);
+        for address in tokio::net::lookup_host((name, port)).await? {
+            match self.net.connect(address).await {
+                Ok(stream) => return Ok(stream),
+                Err(e) => last = e,
+            }
+        }
+        Err(last)
     }
 
     async fn collect(&self, mut body: Incoming, what: &str) -> Result<Bytes, ClientError> {
@@ -374,16 +432,30 @@ mod tests {
 
     #[test]
     fn a_host_is_a_socket_or_a_port_of_this_machine() {
-        assert_eq!("unix:///run/x.sock".parse(), Ok(Host::Unix("/run/x.sock".into())));
+        let shown = |text: &str, tls| Host::parse(text, tls).map(|h| h.to_string());
+        assert_eq!(Host::parse("unix:///run/x.sock", true), Ok(Host::Unix("/run/x.sock".into())));
         for tcp in ["tcp://127.0.0.1:2375", "tcp://localhost:2375/"] {
-            assert_eq!(tcp.parse::<Host>().unwrap().to_string(), "tcp://127.0.0.1:2375");
+            assert_eq!(shown(tcp, false).as_deref(), Ok("tcp://127.0.0.1:2375"));
         }
-        assert_eq!("tcp://[::1]:1".parse::<Host>().unwrap().to_string(), "tcp://[::1]:1");
+        assert_eq!(shown("tcp://[::1]:1", false).as_deref(), Ok("tcp://[::1]:1"));
         for bad in ["", "/run/x.sock", "unix://x.sock", "foo://x", "tcp://127.0.0.1", "tcp://127.0.0.1:x"] {
-            assert!(matches!(bad.parse::<Host>(), Err(InvalidHost::Form(_))), "{bad}");
+            for tls in [false, true] {
+                assert!(matches!(Host::parse(bad, tls), Err(InvalidHost::Form(_))), "{bad}");
+            }
         }
-        for remote in ["tcp://10.0.0.1:2375", "tcp://example.com:2375"] {
-            assert!(matches!(remote.parse::<Host>(), Err(InvalidHost::Remote(_))), "{remote}");
+        for remote in ["tcp://10.0.0.1:2376", "tcp://example.com:2376", "tcp://[fd00::1]:2376"] {
+            assert!(matches!(Host::parse(remote, false), Err(InvalidHost::Remote(_))), "{remote}");
+            assert_eq!(shown(remote, true).as_deref(), Ok(remote));
+        }
+        assert!(matches!(Host::parse("tcp://a b:1", true), Err(InvalidHost::Form(_))));
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn noise_is_no_host_and_what_is_one_is_shown_as_it_was(text in "(unix://|tcp://)?[-a-z0-9.:/\\[\\]@ %]{0,40}", tls: bool) {
+            if let Ok(host) = Host::parse(&text, tls) {
+                proptest::prop_assert_eq!(Host::parse(&host.to_string(), tls), Ok(host));
+            }
         }
     }
 

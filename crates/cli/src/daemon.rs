@@ -2,10 +2,11 @@
 //! node: logging, signals, systemd.
 
 use clap::{Args, ValueEnum};
-use node::{DaemonConfig, EngineChoice};
+use node::{ApiAccess, ApiTcp, DaemonConfig, EngineChoice};
 use seams::Disk as _;
 use serde::Deserialize;
 use std::io::IsTerminal as _;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -43,6 +44,21 @@ struct Settings {
     /// Unix socket of the API [default: /run/swarmlite.sock]
     #[arg(long, env = "SWARMLITE_SOCKET", value_name = "PATH")]
     socket: Option<PathBuf>,
+    /// Group that may use the socket, by name or number [default: swarmlite if there is such a group, else root alone]
+    #[arg(long, env = "SWARMLITE_SOCKET_GROUP", value_name = "GROUP")]
+    socket_group: Option<String>,
+    /// TCP port of the API, as <ip>:<port>; with mutual TLS only: the three --api-tls flags are needed [default: none]
+    #[arg(long, env = "SWARMLITE_API_ADDR", value_name = "ADDR")]
+    api_addr: Option<String>,
+    /// Certificate authority of the API's clients, PEM (not the swarm's own)
+    #[arg(long, env = "SWARMLITE_API_TLS_CA", value_name = "FILE")]
+    api_tls_ca: Option<PathBuf>,
+    /// Certificate of the API's TCP port, PEM
+    #[arg(long, env = "SWARMLITE_API_TLS_CERT", value_name = "FILE")]
+    api_tls_cert: Option<PathBuf>,
+    /// Key of that certificate, PEM
+    #[arg(long, env = "SWARMLITE_API_TLS_KEY", value_name = "FILE")]
+    api_tls_key: Option<PathBuf>,
     /// Address that other nodes' connections are accepted on, as <ip|interface>[:port] [default: 0.0.0.0:2377]
     #[arg(long, env = "SWARMLITE_LISTEN_ADDR", value_name = "ADDR")]
     listen_addr: Option<String>,
@@ -64,6 +80,9 @@ struct Settings {
     /// The Docker Engine's socket [default: unix:///var/run/docker.sock]
     #[arg(long, env = "SWARMLITE_DOCKER_HOST", value_name = "HOST")]
     docker_host: Option<String>,
+    /// Directory in which secrets and configs are put for containers, in memory [default: /run/swarmlite]
+    #[arg(long, env = "SWARMLITE_RUN_DIR", value_name = "DIR")]
+    run_dir: Option<PathBuf>,
     /// What is logged: error, warn, info, debug, trace, or a filter such as info,swarmlite_raft=debug [default: info]
     #[arg(long, env = "SWARMLITE_LOG_LEVEL", value_name = "LEVEL")]
     log_level: Option<String>,
@@ -101,6 +120,16 @@ enum SettingsError {
     ZeroPort(&'static str),
     #[error("gossip-port and data-path-port are both {0}: they are two UDP ports")]
     SamePort(u16),
+    #[error("api-addr {0:?} is no address: give <ip>:<port>, such as 0.0.0.0:2376")]
+    ApiAddr(String),
+    #[error(
+        "api-addr needs {missing} as well: over TCP the API is served with mutual TLS or not at all, since whoever reaches it is \
+         root on this machine. Give --api-tls-ca, --api-tls-cert and --api-tls-key (as dockerd's --tlsverify wants them), or \
+         leave --api-addr out and forward the socket with ssh"
+    )]
+    ApiWithoutTls { missing: String },
+    #[error("{0} is of no use without --api-addr: the socket needs no certificates")]
+    TlsWithoutApi(&'static str),
 }
 
 /// Everything, with the defaults filled in.
@@ -119,6 +148,11 @@ impl Settings {
         Settings {
             data_dir: self.data_dir.or(other.data_dir),
             socket: self.socket.or(other.socket),
+            socket_group: self.socket_group.or(other.socket_group),
+            api_addr: self.api_addr.or(other.api_addr),
+            api_tls_ca: self.api_tls_ca.or(other.api_tls_ca),
+            api_tls_cert: self.api_tls_cert.or(other.api_tls_cert),
+            api_tls_key: self.api_tls_key.or(other.api_tls_key),
             listen_addr: self.listen_addr.or(other.listen_addr),
             advertise_addr: self.advertise_addr.or(other.advertise_addr),
             gossip_port: self.gossip_port.or(other.gossip_port),
@@ -126,6 +160,7 @@ impl Settings {
             hostname: self.hostname.or(other.hostname),
             engine: self.engine.or(other.engine),
             docker_host: self.docker_host.or(other.docker_host),
+            run_dir: self.run_dir.or(other.run_dir),
             log_level: self.log_level.or(other.log_level),
             log_format: self.log_format.or(other.log_format),
         }
@@ -142,9 +177,12 @@ impl Settings {
         if gossip_port == data_path_port {
             return Err(SettingsError::SamePort(gossip_port));
         }
+        let access =
+            ApiAccess { socket_group: self.socket_group.clone().filter(|g| !g.is_empty()), tcp: self.api_tcp()? };
         let engine = match self.engine.unwrap_or(EngineName::Docker) {
             EngineName::Docker => {
-                EngineChoice::Docker { host: self.docker_host.unwrap_or_else(|| DOCKER_HOST_DEFAULT.to_owned()) }
+                let host = self.docker_host.unwrap_or_else(|| DOCKER_HOST_DEFAULT.to_owned());
+                EngineChoice::Docker { host, run_dir: self.run_dir.unwrap_or_else(|| "/run/swarmlite".into()) }
             }
             EngineName::Embedded => EngineChoice::Embedded,
         };
@@ -152,6 +190,7 @@ impl Settings {
             node: DaemonConfig {
                 data_dir: self.data_dir.unwrap_or_else(|| "/var/lib/swarmlite".into()),
                 socket: self.socket.unwrap_or_else(|| "/run/swarmlite.sock".into()),
+                access,
                 listen_addr: self.listen_addr.unwrap_or_else(|| format!("0.0.0.0:{}", node::CONTROL_PORT)),
                 advertise_addr: self.advertise_addr.unwrap_or_default(),
                 gossip_port,
@@ -162,6 +201,33 @@ impl Settings {
             log_level: self.log_level.unwrap_or_else(|| if debug { LOG_DEBUG } else { LOG_DEFAULT }.to_owned()),
             log_format: self.log_format.unwrap_or(LogFormat::Text),
         })
+    }
+}
+
+impl Settings {
+    /// The API's TCP port: all of it, or none.
+    fn api_tcp(&self) -> Result<Option<ApiTcp>, SettingsError> {
+        let files = [
+            ("--api-tls-ca", &self.api_tls_ca),
+            ("--api-tls-cert", &self.api_tls_cert),
+            ("--api-tls-key", &self.api_tls_key),
+        ];
+        let Some(addr) = self.api_addr.as_deref().filter(|a| !a.is_empty()) else {
+            return match files.iter().find(|(_, file)| file.is_some()) {
+                Some((flag, _)) => Err(SettingsError::TlsWithoutApi(flag)),
+                None => Ok(None),
+            };
+        };
+        let addr: SocketAddr = addr.parse().map_err(|_| SettingsError::ApiAddr(addr.to_owned()))?;
+        match (&self.api_tls_ca, &self.api_tls_cert, &self.api_tls_key) {
+            (Some(ca), Some(cert), Some(key)) => {
+                Ok(Some(ApiTcp { addr, ca: ca.clone(), cert: cert.clone(), key: key.clone() }))
+            }
+            _ => {
+                let missing: Vec<_> = files.iter().filter(|(_, file)| file.is_none()).map(|(flag, _)| *flag).collect();
+                Err(SettingsError::ApiWithoutTls { missing: missing.join(" and ") })
+            }
+        }
     }
 }
 
@@ -266,6 +332,26 @@ mod tests {
         let plan = |toml| settings(toml).plan(false).unwrap_err().to_string();
         assert_eq!(plan("gossip-port = 0"), "gossip-port must be at least 1");
         assert!(plan("gossip-port = 4789").contains("both 4789"));
+    }
+
+    #[test]
+    fn attack_29_an_api_over_tcp_without_mutual_tls_is_refused_at_the_start() {
+        let plan = |toml: &str| settings(toml).plan(false).map(|p| p.node.access.tcp.map(|t| t.addr.to_string()));
+        let refused = |toml: &str| plan(toml).unwrap_err().to_string();
+        let text = refused("api-addr = \"0.0.0.0:2376\"");
+        assert!(text.starts_with("api-addr needs --api-tls-ca and --api-tls-cert and --api-tls-key as well"), "{text}");
+        let one_missing = "api-addr = \"0.0.0.0:2376\"\napi-tls-cert = \"/c\"\napi-tls-key = \"/k\"";
+        assert!(refused(one_missing).starts_with("api-addr needs --api-tls-ca as well"), "{}", refused(one_missing));
+        assert!(refused("api-tls-key = \"/k\"").starts_with("--api-tls-key is of no use without --api-addr"));
+        let all = |addr: &str| {
+            let files = "api-tls-ca = \"/a\"\napi-tls-cert = \"/c\"\napi-tls-key = \"/k\"";
+            format!("api-addr = \"{addr}\"\n{files}")
+        };
+        for bad in ["2376", "0.0.0.0", "host:2376", "0.0.0.0:70000"] {
+            assert!(refused(all(bad).as_str()).contains("is no address"), "{bad}");
+        }
+        assert_eq!(plan(all("10.0.0.1:2376").as_str()).unwrap().as_deref(), Some("10.0.0.1:2376"));
+        assert_eq!(plan("").unwrap(), None);
     }
 
     #[tokio::test]

@@ -15,6 +15,7 @@ mod dev;
 mod error;
 mod format;
 mod opts;
+mod tls;
 mod usage;
 
 use std::process::ExitCode;

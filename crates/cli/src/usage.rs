@@ -151,6 +151,7 @@ fn arguments_wanted(command: &Command) -> String {
     match (least, most) {
         (_, Some(0)) => "accepts no arguments".to_owned(),
         (least, Some(most)) if least == most => format!("requires {least} {}", arguments(least)),
+        (least @ 1.., Some(most)) => format!("requires at least {least} and at most {most} arguments"),
         (0, Some(most)) => format!("requires at most {most} {}", arguments(most)),
         (least, _) => format!("requires at least {least} {}", arguments(least)),
     }

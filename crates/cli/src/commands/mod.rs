@@ -1,14 +1,21 @@
 //! One module for each noun.
 
+pub(crate) mod backup;
 pub(crate) mod completion;
+pub(crate) mod config;
 pub(crate) mod events;
 pub(crate) mod info;
 pub(crate) mod inspect;
+pub(crate) mod join_token;
 pub(crate) mod node;
+pub(crate) mod secret;
+mod secret_or_config;
 pub(crate) mod service;
 pub(crate) mod swarm;
+pub(crate) mod swarm_ca;
 pub(crate) mod system;
 pub(crate) mod tasks;
+pub(crate) mod unlock;
 pub(crate) mod version;
 
 use crate::opts;

@@ -1,8 +1,8 @@
 //! `swarmlite node`.
 
+use super::LsArgs;
 use super::inspect::{self, InspectFlags};
 use super::swarm::Info;
-use super::LsArgs;
 use super::tasks::{self, PsFlags};
 use crate::client::{decode, escape};
 use crate::context::{Context, each};

@@ -1,6 +1,7 @@
 //! `swarmlite swarm`.
 
 use crate::client::{ClientError, decode};
+use crate::commands::{backup, join_token, swarm_ca, unlock};
 use crate::context::Context;
 use crate::error::CliError;
 use crate::opts;
@@ -12,38 +13,35 @@ use serde::Deserialize;
 #[derive(Subcommand, Debug)]
 #[command(subcommand_required = true, arg_required_else_help = true)]
 pub(crate) enum SwarmCommand {
-    /// Display and rotate the root CA (not supported yet)
-    Ca(NotYetArgs),
+    /// Display and rotate the root CA
+    Ca(swarm_ca::CaArgs),
     /// Initialize a swarm
     Init(Box<InitArgs>),
     /// Join a swarm as a node and/or manager
     Join(JoinArgs),
     /// Manage join tokens
-    JoinToken(JoinTokenArgs),
+    JoinToken(join_token::JoinTokenArgs),
     /// Leave the swarm
     Leave(LeaveArgs),
-    /// Unlock swarm (not supported yet)
-    Unlock(NotYetArgs),
-    /// Manage the unlock key (not supported yet)
-    UnlockKey(NotYetArgs),
+    /// Replace the key that seals gossip between the nodes
+    RotateGossipKey(backup::RotateGossipKeyArgs),
+    /// Unlock swarm
+    Unlock(unlock::UnlockArgs),
+    /// Manage the unlock key
+    UnlockKey(unlock::UnlockKeyArgs),
     /// Update the swarm
     Update(UpdateArgs),
-}
-
-/// Whatever is said to a command that is not there yet.
-#[derive(Args, Debug)]
-pub(crate) struct NotYetArgs {
-    /// Not looked at
-    #[arg(trailing_var_arg = true, allow_hyphen_values = true, hide = true)]
-    _rest: Vec<String>,
 }
 
 /// What `init` and `update` can both set.
 #[derive(Args, Debug)]
 pub(crate) struct SpecFlags {
-    /// Change manager autolocking (not supported yet)
-    #[arg(long)]
-    autolock: bool,
+    /// Change manager autolocking setting (true|false)
+    #[arg(
+        long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = opts::go_bool,
+        value_name = "bool"
+    )]
+    autolock: Option<bool>,
     /// Validity period for node certificates (ns|us|ms|s|m|h)
     #[arg(long, value_parser = opts::duration, value_name = "duration")]
     cert_expiry: Option<GoDuration>,
@@ -126,20 +124,6 @@ pub(crate) struct LeaveArgs {
     force: bool,
 }
 
-/// `swarm join-token`.
-#[derive(Args, Debug)]
-pub(crate) struct JoinTokenArgs {
-    /// Only display token
-    #[arg(short, long)]
-    quiet: bool,
-    /// Rotate join token
-    #[arg(long)]
-    rotate: bool,
-    /// For which role: worker or manager
-    #[arg(value_name = "worker|manager")]
-    role: String,
-}
-
 /// `swarm update`.
 #[derive(Args, Debug)]
 pub(crate) struct UpdateArgs {
@@ -168,30 +152,24 @@ pub(crate) async fn run(ctx: &Context, command: SwarmCommand) -> Result<(), CliE
     match command {
         SwarmCommand::Init(args) => init(ctx, *args).await,
         SwarmCommand::Join(args) => join(ctx, args).await,
-        SwarmCommand::JoinToken(args) => join_token(ctx, &args).await,
+        SwarmCommand::JoinToken(args) => join_token::run(ctx, args).await,
         SwarmCommand::Leave(args) => {
             let query = if args.force { vec![("force", "1".to_owned())] } else { vec![] };
             ctx.client.post("/swarm/leave", &query, &serde_json::json!({})).await?;
             ctx.line("Node left the swarm.")
         }
         SwarmCommand::Update(args) => update(ctx, &args.spec).await,
-        SwarmCommand::Ca(_) => not_yet("ca"),
-        SwarmCommand::Unlock(_) => not_yet("unlock"),
-        SwarmCommand::UnlockKey(_) => not_yet("unlock-key"),
+        SwarmCommand::Ca(args) => swarm_ca::run(ctx, &args).await,
+        SwarmCommand::RotateGossipKey(args) => backup::rotate_gossip_key(ctx, &args).await,
+        SwarmCommand::Unlock(args) => unlock::unlock(ctx, &args).await,
+        SwarmCommand::UnlockKey(args) => unlock::unlock_key(ctx, &args).await,
     }
-}
-
-fn not_yet(verb: &str) -> Result<(), CliError> {
-    Err(CliError::text(format!("`swarmlite swarm {verb}` is not supported yet")))
 }
 
 // === impl SpecFlags ===
 
 impl SpecFlags {
     fn refuse_unsupported(&self) -> Result<(), CliError> {
-        if self.autolock {
-            return Err(CliError::text("--autolock is not supported yet"));
-        }
         if !self.external_ca.is_empty() {
             return Err(CliError::text(
                 "--external-ca is not supported: Swarmlite has a certificate authority of its own",
@@ -201,6 +179,8 @@ impl SpecFlags {
     }
 
     fn apply(&self, spec: &mut SwarmSpec) {
+        let autolock = &mut spec.encryption_config.auto_lock_managers;
+        *autolock = self.autolock.unwrap_or(*autolock);
         spec.ca_config.node_cert_expiry = self.cert_expiry.unwrap_or(spec.ca_config.node_cert_expiry);
         spec.dispatcher.heartbeat_period = self.dispatcher_heartbeat.unwrap_or(spec.dispatcher.heartbeat_period);
         spec.raft.keep_old_snapshots = self.max_snapshots.or(spec.raft.keep_old_snapshots);
@@ -210,7 +190,8 @@ impl SpecFlags {
     }
 
     fn is_empty(&self) -> bool {
-        self.cert_expiry.is_none()
+        self.autolock.is_none()
+            && self.cert_expiry.is_none()
             && self.dispatcher_heartbeat.is_none()
             && self.max_snapshots.is_none()
             && self.snapshot_interval.is_none()
@@ -228,17 +209,23 @@ async fn init(ctx: &Context, args: InitArgs) -> Result<(), CliError> {
         data_path_addr: args.data_path_addr,
         data_path_port: args.data_path_port,
         force_new_cluster: args.force_new_cluster,
+        auto_lock_managers: spec.encryption_config.auto_lock_managers,
         spec,
-        auto_lock_managers: false,
         availability: opts::availability(&args.availability).map_err(CliError::Text)?,
         default_addr_pool: Some(args.default_addr_pool),
         subnet_size: args.default_addr_pool_mask_length,
     };
+    let locks = request.auto_lock_managers;
     let answer = ctx.client.post("/swarm/init", &[], &request).await.map_err(with_address_hint)?;
     let id: String = decode("POST /swarm/init", &answer)?;
     ctx.line(format!("Swarm initialized: current node ({id}) is now a manager.\n"))?;
     join_command(ctx, &id, "worker").await?;
-    ctx.line("To add a manager to this swarm, run 'swarmlite swarm join-token manager' and follow the instructions.")
+    ctx.line("To add a manager to this swarm, run 'swarmlite swarm join-token manager' and follow the instructions.")?;
+    if locks {
+        ctx.line("")?;
+        unlock::show(ctx).await?;
+    }
+    Ok(())
 }
 
 /// The daemon says that it cannot tell its own address; which flag helps is the client's to know, as with Docker.
@@ -267,37 +254,11 @@ async fn join(ctx: &Context, args: JoinArgs) -> Result<(), CliError> {
     ctx.line(format!("This node joined a swarm as a {role}."))
 }
 
-async fn join_token(ctx: &Context, args: &JoinTokenArgs) -> Result<(), CliError> {
-    let role = args.role.as_str();
-    if role != "worker" && role != "manager" {
-        return Err(CliError::text(format!("unknown role {role}: must be worker or manager")));
-    }
-    if args.rotate {
-        let swarm: Swarm = ctx.client.get("/swarm", &[]).await?;
-        let query = [
-            ("version", swarm.version.index.to_string()),
-            ("rotateWorkerToken", (role == "worker").to_string()),
-            ("rotateManagerToken", (role == "manager").to_string()),
-            ("rotateManagerUnlockKey", "false".to_owned()),
-        ];
-        ctx.client.post("/swarm/update", &query, &swarm.spec).await?;
-        if !args.quiet {
-            ctx.line(format!("Successfully rotated {role} join token.\n"))?;
-        }
-    }
-    if args.quiet {
-        let swarm: Swarm = ctx.client.get("/swarm", &[]).await?;
-        return ctx.line(token(&swarm, role));
-    }
-    let info: Info = ctx.client.get("/info", &[]).await?;
-    join_command(ctx, &info.swarm.node_id, role).await
-}
-
-fn token<'a>(swarm: &'a Swarm, role: &str) -> &'a str {
+pub(crate) fn token<'a>(swarm: &'a Swarm, role: &str) -> &'a str {
     if role == "worker" { &swarm.join_tokens.worker.0 } else { &swarm.join_tokens.manager.0 }
 }
 
-async fn join_command(ctx: &Context, node_id: &str, role: &str) -> Result<(), CliError> {
+pub(crate) async fn join_command(ctx: &Context, node_id: &str, role: &str) -> Result<(), CliError> {
     let node: Node = ctx.client.get(&format!("/nodes/{node_id}"), &[]).await?;
     let swarm: Swarm = ctx.client.get("/swarm", &[]).await?;
     if let Some(manager) = &node.manager_status {
@@ -327,5 +288,9 @@ async fn update(ctx: &Context, flags: &SpecFlags) -> Result<(), CliError> {
         ("rotateManagerUnlockKey", "false".to_owned()),
     ];
     ctx.client.post("/swarm/update", &query, &spec).await?;
-    ctx.line("Swarm updated.")
+    ctx.line("Swarm updated.")?;
+    if spec.encryption_config.auto_lock_managers && !swarm.spec.encryption_config.auto_lock_managers {
+        unlock::show(ctx).await?;
+    }
+    Ok(())
 }

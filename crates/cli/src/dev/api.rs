@@ -21,7 +21,7 @@ impl Api {
     }
 
     fn client(&self, node: &DevNode) -> Client {
-        Client::new(Host::Unix(node.socket()), self.net.clone(), self.tasks.clone())
+        Client::new(Host::Unix(node.socket()), None, self.net.clone(), self.tasks.clone())
     }
 
     /// Whether the node's API answers; if not, why.

@@ -85,6 +85,8 @@ pub(super) async fn containers(cluster: &Cluster, node: &DevNode, fate: Fate) ->
         }
         .map_err(failed)?;
     }
+    // What was in the machine's memory for them goes with the machine.
+    engine.files().clear(&node.node_id).await.map_err(failed)?;
     Ok(found.len())
 }
 

@@ -1,9 +1,11 @@
 //! Values of flags: from a word on the command line to what the API wants, with Docker's words for what is wrong.
 
+mod file_reference;
 mod mount;
 mod port;
 mod words;
 
+pub(crate) use file_reference::{config, secret};
 pub(crate) use mount::mount;
 pub(crate) use port::{Ports, port};
 pub(crate) use words::words;

@@ -18,7 +18,7 @@ pub(crate) fn mount(text: &str) -> Result<Mount, String> {
 }
 
 /// Comma-separated fields; a field in double quotes may contain commas, and `""` for a quote.
-fn fields(text: &str) -> Result<Vec<String>, String> {
+pub(super) fn fields(text: &str) -> Result<Vec<String>, String> {
     let (mut fields, mut field, mut quoted) = (Vec::new(), String::new(), false);
     let mut chars = text.chars().peekable();
     while let Some(c) = chars.next() {

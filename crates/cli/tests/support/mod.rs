@@ -1,4 +1,5 @@
 //! A daemon that answers as it is told, on a Unix socket, and the real command line against it.
+#![allow(dead_code)] // each test binary uses its own part of it
 
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full};

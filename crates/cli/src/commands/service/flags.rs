@@ -29,6 +29,8 @@ enum Kind {
     Ulimit,
     Capability,
     Preference,
+    Secret,
+    Config,
     /// Docker has it, Swarmlite does not yet: it is recognised, and refused.
     Unsupported,
 }
@@ -203,8 +205,8 @@ const LISTS: &[Flag] = &[
     ("publish", Some('p'), Kind::Port, "port", "Port to publish as a node port"),
     ("sysctl", None, Kind::Label, "list", "Sysctl option"),
     ("ulimit", None, Kind::Ulimit, "ulimit", "Ulimit option"),
-    ("config", None, Kind::Unsupported, "config", "Config file to expose to the service"),
-    ("secret", None, Kind::Unsupported, "secret", "Secret to expose to the service"),
+    ("config", None, Kind::Config, "config", "Config file to expose to the service"),
+    ("secret", None, Kind::Secret, "secret", "Secret to expose to the service"),
     ("network", None, Kind::Unsupported, "network", "Network attachment"),
     ("generic-resource", None, Kind::Unsupported, "list", "User defined resource"),
 ];
@@ -264,6 +266,8 @@ impl Kind {
             Kind::Ulimit => ValueParser::new(opts::ulimit),
             Kind::Capability => ValueParser::new(opts::capability),
             Kind::Preference => ValueParser::new(opts::preference),
+            Kind::Secret => ValueParser::new(opts::secret),
+            Kind::Config => ValueParser::new(opts::config),
             Kind::Unsupported => ValueParser::new(|_: &str| -> Result<String, String> {
                 Err("Swarmlite does not support this flag yet".to_owned())
             }),

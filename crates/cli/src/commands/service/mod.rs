@@ -6,6 +6,7 @@ mod list;
 mod logs;
 mod pretty;
 mod progress;
+mod references;
 mod resolve;
 mod spec;
 #[cfg(test)]
@@ -152,6 +153,7 @@ async fn post_update(
 
 async fn create(ctx: &Context, flags: &flags::Flags) -> Result<(), CliError> {
     let mut spec = spec::build(ctx, flags).await?;
+    references::create(ctx, flags, spec.task_template.container_spec.get_or_insert_default()).await?;
     let auth = registry_auth(ctx, flags, &spec).await?;
     let warning = resolve::pin(ctx, flags, &auth, &mut spec).await;
     let bytes = ctx.client.post_with("/services/create", &[], &spec, &auth).await?;
@@ -173,6 +175,7 @@ async fn change(ctx: &Context, flags: &flags::Flags) -> Result<(), CliError> {
         query = vec![("rollback", "previous")];
     }
     update::apply(flags, &mut spec)?;
+    references::update(ctx, flags, spec.task_template.container_spec.get_or_insert_default()).await?;
     let auth = registry_auth(ctx, flags, &spec).await?;
     if !auth.is_empty() {
         query.retain(|(name, _)| *name != "registryAuthFrom");

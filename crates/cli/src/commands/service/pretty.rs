@@ -4,7 +4,7 @@ use crate::client::decode;
 use crate::error::CliError;
 use crate::format::duration::ago;
 use crate::format::size;
-use docker_api::{ContainerSpec, EndpointSpec, Mount, Service, TaskSpec, UpdateConfig};
+use docker_api::{ContainerSpec, EndpointSpec, FileTarget, Mount, Service, TaskSpec, UpdateConfig};
 use std::fmt::{self, Write as _};
 
 /// The human form of a service.
@@ -137,7 +137,19 @@ fn container(out: &mut String, c: &ContainerSpec) -> fmt::Result {
         out.push_str("Mounts:\n");
         c.mounts.iter().try_for_each(|m| mount(out, m))?;
     }
+    if !c.configs.is_empty() {
+        out.push_str("Configs:\n");
+        c.configs.iter().try_for_each(|r| file(out, r.file.as_ref(), &r.config_name))?;
+    }
+    if !c.secrets.is_empty() {
+        out.push_str("Secrets:\n");
+        c.secrets.iter().try_for_each(|r| file(out, r.file.as_ref(), &r.secret_name))?;
+    }
     Ok(())
+}
+
+fn file(out: &mut String, target: Option<&FileTarget>, source: &str) -> fmt::Result {
+    writeln!(out, " Target:\t{}\n  Source:\t{source}", target.map(|t| t.name.as_str()).unwrap_or_default())
 }
 
 fn mount(out: &mut String, m: &Mount) -> fmt::Result {

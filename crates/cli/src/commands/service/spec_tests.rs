@@ -192,7 +192,7 @@ fn what_cannot_be_is_refused_before_it_is_sent() {
     ] {
         assert_eq!(created(args), Err(want.to_owned()), "{args:?}");
     }
-    for flag in ["--secret", "--config", "--network", "--generic-resource", "--credential-spec"] {
+    for flag in ["--network", "--generic-resource", "--credential-spec"] {
         let error = leaf(&["swarmlite", "service", "create", flag, "x", "nginx"]).unwrap_err();
         assert!(error.to_string().contains("does not support this flag yet"), "{flag}: {error}");
     }
