@@ -1,8 +1,10 @@
 //! The program in the test image: one static binary, made on the spot and offline. A web server, unless told otherwise:
-//! `web [serve [PORT]]`, `web sleep`, `web say TEXT…`, `web fail CODE`, `web cat`, `web lines N`.
+//! `web [serve [PORT]]`, `web sleep`, `web say TEXT…`, `web fail CODE`, `web cat`, `web lines N`, `web look PATH…`,
+//! `web look-and-sleep PATH…`.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::os::unix::fs::MetadataExt;
 
 unsafe extern "C" {
     safe fn signal(number: i32, handler: usize) -> usize;
@@ -38,6 +40,11 @@ fn main() {
             }
             sleep();
         }
+        Some("look") => look(rest),
+        Some("look-and-sleep") => {
+            look(rest);
+            sleep();
+        }
         Some(other) => {
             eprintln!("unknown verb {other}");
             std::process::exit(127);
@@ -55,6 +62,42 @@ fn cat() {
     let mut bytes = Vec::new();
     let _ = std::io::stdin().read_to_end(&mut bytes);
     let _ = std::io::stdout().write_all(&bytes);
+}
+
+/// Longest content that is printed; of more, only how much it is.
+const PRINTED_MAX: usize = 1000;
+
+/// Prints a line for each file: path, owner, mode, file system, content. What cannot be read ends it.
+fn look(paths: &[String]) {
+    for path in paths {
+        let read = std::fs::metadata(path).and_then(|meta| Ok((meta, std::fs::read_to_string(path)?)));
+        match read {
+            Ok((meta, text)) => {
+                let mode = meta.mode() & 0o7777;
+                let text = if text.len() > PRINTED_MAX { format!("({} bytes)", text.len()) } else { text };
+                println!("{path} {}:{} {mode:o} {} {}", meta.uid(), meta.gid(), file_system(path), text.trim_end());
+            }
+            Err(error) => {
+                eprintln!("{path}: {error}");
+                std::process::exit(1);
+            }
+        }
+    }
+}
+
+/// The file system that a path is on: that of the mount with the longest way in common, the last of several.
+fn file_system(path: &str) -> String {
+    let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    let mut found = (0, String::new());
+    for line in mounts.lines() {
+        let (Some(point), Some((_, rest))) = (line.split(' ').nth(4), line.split_once(" - ")) else { continue };
+        let is_in =
+            path.strip_prefix(point).is_some_and(|rest| point == "/" || rest.is_empty() || rest.starts_with('/'));
+        if is_in && point.len() >= found.0 {
+            found = (point.len(), rest.split(' ').next().unwrap_or_default().to_string());
+        }
+    }
+    found.1
 }
 
 fn serve(port: &str) {

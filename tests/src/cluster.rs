@@ -28,6 +28,8 @@ pub struct Options {
     pub embedded: bool,
     /// The engine of its nodes; none takes the one that [`Engine::find`] finds.
     pub docker_host: Option<String>,
+    /// The product; none takes the one of [`node::binary`].
+    pub binary: Option<PathBuf>,
 }
 
 /// The cluster. Its processes, containers, namespaces and files are gone when it is dropped.
@@ -52,6 +54,7 @@ impl Default for Options {
             small_disk: None,
             embedded: false,
             docker_host: None,
+            binary: None,
         }
     }
 }
@@ -129,12 +132,41 @@ impl Cluster {
 
     /// Starts a node's process (again); it is not waited for.
     pub fn spawn(&mut self, index: usize) -> Outcome<()> {
-        let command = self.network.command(index, &node::binary());
-        let args = match &self.engine {
+        let command = self.network.command(index, &self.binary());
+        let args = self.engine_args();
+        self.nodes[index].start(command, &args)
+    }
+
+    fn binary(&self) -> PathBuf {
+        self.options.binary.clone().unwrap_or_else(node::binary)
+    }
+
+    fn engine_args(&self) -> Vec<String> {
+        match &self.engine {
             Some(engine) => vec!["--engine".to_string(), "docker".into(), "--docker-host".into(), engine.host.clone()],
             None => vec!["--engine".to_string(), "embedded".into()],
-        };
-        self.nodes[index].start(command, &args)
+        }
+    }
+
+    /// Starts a daemon that is in no swarm, on an address of its own; it ends when it is dropped.
+    pub async fn stranger(&self) -> Outcome<Node> {
+        if self.options.network != Kind::Loopback {
+            return Err("a namespace for it would have to be made first: use Kind::Loopback".into());
+        }
+        let mut node = self.place(self.nodes.len(), "stranger")?;
+        self.start_at(&mut node)?;
+        node.answers().await?;
+        Ok(node)
+    }
+
+    /// A node that is not started, with the address of a host and directories of its own.
+    pub fn place(&self, host: usize, name: &str) -> Outcome<Node> {
+        Node::new(host, host < self.options.managers, self.network.address(host), self.dir().join(name))
+    }
+
+    /// Starts the daemon of such a node; it is not waited for.
+    pub fn start_at(&self, node: &mut Node) -> Outcome<()> {
+        node.start(self.network.command(node.index, &self.binary()), &self.engine_args())
     }
 
     /// Starts a node's process again, and waits until its API answers.

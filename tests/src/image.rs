@@ -11,6 +11,11 @@ pub const WEB_1: &str = "localhost/swarmlite-web:1";
 /// The same, saying `web 2`.
 pub const WEB_2: &str = "localhost/swarmlite-web:2";
 
+/// The program, and with it what the images are made from.
+const PROGRAM: &str = include_str!("../image/web.rs");
+/// The label that says which program an image has: one that was made before the program changed is made again.
+const LABEL: &str = "com.swarmlite.test.program";
+
 /// Makes the images unless they are there.
 pub async fn ensure(engine: &Api) -> Outcome<()> {
     if present(engine, WEB_1).await && present(engine, WEB_2).await {
@@ -20,7 +25,12 @@ pub async fn ensure(engine: &Api) -> Outcome<()> {
     for (image, version) in [(WEB_1, "1"), (WEB_2, "2")] {
         let (repository, tag) = image.rsplit_once(':').unwrap_or((image, "latest"));
         let mut path = format!("/images/create?fromSrc=-&repo={}&tag={tag}", encoded(repository));
-        for change in ["ENTRYPOINT [\"/web\"]".to_string(), format!("ENV VERSION={version}"), "EXPOSE 80".to_string()] {
+        for change in [
+            "ENTRYPOINT [\"/web\"]".to_string(),
+            format!("ENV VERSION={version}"),
+            "EXPOSE 80".to_string(),
+            format!("LABEL {LABEL}={}", program()),
+        ] {
             path.push_str(&format!("&changes={}", encoded(&change)));
         }
         engine.raw("POST", &path, layer.clone()).await.map_err(|error| format!("cannot import {image}: {error}"))?;
@@ -32,7 +42,16 @@ pub async fn ensure(engine: &Api) -> Outcome<()> {
 }
 
 async fn present(engine: &Api, image: &str) -> bool {
-    engine.get(&format!("/images/{image}/json")).await.is_ok()
+    let found = engine.get(&format!("/images/{image}/json")).await;
+    found.is_ok_and(|image| image["Config"]["Labels"][LABEL] == program().as_str())
+}
+
+/// A short name of the program's text (FNV-1a).
+fn program() -> String {
+    let hash = PROGRAM
+        .bytes()
+        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3));
+    format!("{hash:016x}")
 }
 
 /// A file system with nothing but the program, as a tar archive.

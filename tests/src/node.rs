@@ -14,6 +14,8 @@ use std::time::Duration;
 pub const CONTROL_PORT: u16 = 2377;
 /// Names the binary under test; `cargo xtask` sets it.
 pub const ENV_BINARY: &str = "SWARMLITE_TEST_BINARY";
+/// Where nodes keep the files of their tasks, each in a directory that is called by its id.
+pub const RUN_DIR: &str = "/run/swarmlite";
 /// How long a daemon has until its API answers.
 const START_LIMIT: Duration = Duration::from_secs(30);
 /// How long a daemon has to stop in good order.
@@ -231,6 +233,12 @@ impl Drop for Node {
     fn drop(&mut self) {
         if let Some(mut child) = self.child.take() {
             let _ = child.kill().and_then(|()| child.wait());
+        }
+        // What a node that is killed leaves behind of its tasks' files: a file system in memory.
+        let files = Path::new(RUN_DIR).join(&self.id);
+        if !self.id.is_empty() && files.is_dir() {
+            let _ = Command::new("umount").arg("--lazy").arg(&files).stderr(Stdio::null()).status();
+            let _ = std::fs::remove_dir(&files);
         }
     }
 }

@@ -3,6 +3,9 @@
 
 #![allow(clippy::disallowed_methods)] // the real machine
 
+#[path = "chaos/rotation.rs"]
+mod rotation;
+
 use rustix::process::Signal;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -263,6 +266,16 @@ async fn kill_the_engine_of_all_nodes() -> Outcome<()> {
         engine.up(&network).await?;
         say("it is back; what it took along is replaced");
         replicas_run(&scene.cluster, 0, "web", REPLICAS, RUN_LIMIT).await?;
+        scene.pause_max = Some(PAUSE_MAX);
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rotate_everything_under_writes() -> Outcome<()> {
+    play(Options::default(), async |scene| {
+        rotation::everything(scene).await?;
         scene.pause_max = Some(PAUSE_MAX);
         Ok(())
     })

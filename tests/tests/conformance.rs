@@ -2,6 +2,13 @@
 
 #![allow(clippy::disallowed_methods)] // the real machine
 
+#[path = "conformance/disaster.rs"]
+mod disaster;
+#[path = "conformance/secrets.rs"]
+mod secrets;
+#[path = "conformance/security.rs"]
+mod security;
+
 use swarmlite_tests::cluster::say;
 use swarmlite_tests::network::Kind;
 use swarmlite_tests::{Cli, Cluster, Options, Outcome, image};

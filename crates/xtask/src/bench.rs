@@ -13,6 +13,7 @@ cargo xtask bench [OPTION…]     speed and size, beside Docker Swarm's in the s
                     3 worker killed → its replicas elsewhere  8 the scheduler, in memory
                     4 tasks restarted by a leader change      9 an idle manager's memory and CPU
                     5 service create until running           10 size of the binary
+                                                             11 what encryption at rest costs
 --quick            fewer rounds
 --no-swarm         Swarmlite only
 --no-lite          Docker Swarm only
@@ -26,6 +27,9 @@ afterwards. Without root, rows 3 to 5 use the engine of DOCKER_HOST or /var/run/
 /// What the harness takes from us: the lines of the scheduler's own benchmark.
 const ENV_SCHEDULE: &str = "SWARMLITE_BENCH_SCHEDULE";
 
+/// And a build that does not seal what it writes to the disk.
+const ENV_UNSEALED: &str = "SWARMLITE_BENCH_UNSEALED";
+
 /// Our part of the arguments.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Request {
@@ -33,6 +37,8 @@ struct Request {
     binary: Option<PathBuf>,
     /// Whether these rows need the scheduler's benchmark, which is no business of the harness.
     schedule: bool,
+    /// Whether these rows need a build without sealing.
+    unsealed: bool,
     /// Whether anything needs a Docker Engine.
     engines: bool,
     /// For the harness.
@@ -46,6 +52,7 @@ pub(crate) fn command(args: &[String]) -> Result<(), String> {
     }
     let request = Request::parse(args)?;
     eprintln!("building for release (minutes the first time) …");
+    let unsealed = if request.unsealed { Some(without_sealing()?) } else { None };
     let mut build = match &request.binary {
         None => tools::build(true),
         Some(_) => run::cargo(&["build", "--release", "--package", "swarmlite-tests", "--bin", "swarmlite-bench"]),
@@ -62,10 +69,21 @@ pub(crate) fn command(args: &[String]) -> Result<(), String> {
     if let Some(binary) = &request.binary {
         bench.env(tools::ENV_BINARY, binary);
     }
+    if let Some(binary) = unsealed {
+        bench.env(ENV_UNSEALED, binary);
+    }
     if request.schedule {
         bench.env(ENV_SCHEDULE, schedule_figures()?);
     }
     run::show(&mut bench)
+}
+
+/// Builds the product without sealing, and keeps it beside the real one.
+fn without_sealing() -> Result<PathBuf, String> {
+    run::show(&mut run::cargo(&["build", "--release", "--package", "swarmlite", "--features", "unsealed"]))?;
+    let (built, kept) = (run::target().join("release/swarmlite"), run::target().join("release/swarmlite-unsealed"));
+    std::fs::copy(&built, &kept).map_err(|error| format!("cannot copy {}: {error}", built.display()))?;
+    Ok(kept)
 }
 
 /// What the scheduler's own benchmark prints.
@@ -78,13 +96,14 @@ fn schedule_figures() -> Result<String, String> {
 
 impl Request {
     fn parse(args: &[String]) -> Result<Self, String> {
-        let mut request = Self { schedule: true, engines: true, ..Self::default() };
+        let mut request = Self { schedule: true, unsealed: true, engines: true, ..Self::default() };
         let mut args = args.iter();
         while let Some(arg) = args.next() {
             let (name, attached) =
                 arg.split_once('=').map_or((arg.as_str(), None), |(name, value)| (name, Some(value)));
             if !["--binary", "--rows", "--format"].contains(&name) {
                 request.schedule &= name != "--no-lite";
+                request.unsealed &= name != "--no-lite";
                 request.rest.push(arg.clone());
                 continue;
             }
@@ -95,7 +114,8 @@ impl Request {
                 "--rows" => {
                     let rows: Vec<&str> = value.split(',').map(str::trim).collect();
                     request.schedule &= rows.contains(&"8");
-                    request.engines = rows.iter().any(|row| !["8", "10"].contains(row));
+                    request.unsealed &= rows.contains(&"11");
+                    request.engines = rows.iter().any(|row| !["8", "10", "11"].contains(row));
                     request.rest.extend([name.to_string(), value]);
                 }
                 _ => request.rest.extend([name.to_string(), value]),
@@ -125,7 +145,8 @@ mod tests {
         assert!(request.schedule && request.engines && request.binary.is_none());
         let request = parse("--rows 10 --binary /bin/sh").expect("they are good");
         assert_eq!(request.rest, ["--rows", "10"]);
-        assert!(!request.schedule && !request.engines && request.binary.is_some());
+        assert!(!request.schedule && !request.unsealed && !request.engines && request.binary.is_some());
+        assert!(parse("--rows 11").expect("it is good").unsealed && parse("").expect("it is good").unsealed);
         assert!(!parse("--no-lite").expect("it is good").schedule);
     }
 

@@ -1,20 +1,27 @@
-//! Every test that `docs/SPECIFICATION.md` names must exist: a promise whose test was renamed away is no promise.
+//! Every test that `docs/SPECIFICATION.md` or `docs/SECURITY.md` names must exist: a promise whose test was renamed away is
+//! no promise.
 
 use crate::run;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-const DOCUMENT: &str = "docs/SPECIFICATION.md";
+const DOCUMENTS: [&str; 2] = ["docs/SPECIFICATION.md", "docs/SECURITY.md"];
+/// Packages with tests of their own beside the crates.
+const NEIGHBOURS: [&str; 2] = ["fuzz", "simulation"];
 
 /// Tests that are named and not there, a line each.
 pub(crate) fn offences() -> Vec<String> {
-    let Ok(text) = fs::read_to_string(run::root().join(DOCUMENT)) else { return Vec::new() };
+    DOCUMENTS.into_iter().flat_map(of_document).collect()
+}
+
+fn of_document(document: &str) -> Vec<String> {
+    let Ok(text) = fs::read_to_string(run::root().join(document)) else { return Vec::new() };
     let mut found = Vec::new();
     for (index, line) in text.lines().enumerate() {
         for named in quoted(line).filter_map(Named::parse) {
             if !named.exists() {
                 let (test, place) = (&named.test, named.place.display());
-                found.push(format!("{DOCUMENT}:{}: no test `{test}` in {place}", index + 1));
+                found.push(format!("{document}:{}: no test `{test}` in {place}", index + 1));
             }
         }
     }
@@ -22,13 +29,13 @@ pub(crate) fn offences() -> Vec<String> {
 }
 
 /// The pieces of a line between backticks.
-fn quoted(line: &str) -> impl Iterator<Item = &str> {
+pub(crate) fn quoted(line: &str) -> impl Iterator<Item = &str> {
     line.split('`').skip(1).step_by(2)
 }
 
 /// A test as the document names it.
 #[derive(Debug, PartialEq, Eq)]
-struct Named {
+pub(crate) struct Named {
     /// A file or directory, relative to the top of the repository.
     place: PathBuf,
     /// The test's function.
@@ -39,7 +46,7 @@ struct Named {
 
 impl Named {
     /// `crate/file::test`, `crate:module::test`, `chaos::test`, `conformance::story::test`; anything else is no test.
-    fn parse(text: &str) -> Option<Self> {
+    pub(crate) fn parse(text: &str) -> Option<Self> {
         let (path, test) = text.rsplit_once("::")?;
         let plain = |text: &str| {
             !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-/:".contains(&byte))
@@ -50,9 +57,11 @@ impl Named {
         let room = |name: &str| run::root().join("crates").join(name).is_dir();
         let first = path.split("::").next().unwrap_or(path);
         let place = match (first.split_once('/'), first.split_once(':')) {
-            _ if matches!(first, "chaos" | "conformance") => Path::new("tests/tests").join(format!("{first}.rs")),
+            _ if matches!(first, "chaos" | "conformance") => Path::new("tests/tests").join(first),
             (Some((name, file)), _) if room(name) => Path::new("crates").join(name).join("tests").join(file),
             (None, Some((name, _))) if room(name) => Path::new("crates").join(name).join("src"),
+            (Some((name, file)), _) if NEIGHBOURS.contains(&name) => Path::new(name).join("tests").join(file),
+            (None, Some((name, _))) if NEIGHBOURS.contains(&name) => Path::new(name).join("src"),
             _ => return None,
         };
         Some(Self { place, test: test.to_string() })
@@ -86,8 +95,10 @@ mod tests {
         for (text, expected) in [
             ("raft/power_cut::nothing_is_lost", Some(("crates/raft/tests/power_cut", "nothing_is_lost"))),
             ("cli:opts::mount::a_test", Some(("crates/cli/src", "a_test"))),
-            ("conformance::membership::by_docker", Some(("tests/tests/conformance.rs", "by_docker"))),
-            ("chaos::a_test", Some(("tests/tests/chaos.rs", "a_test"))),
+            ("conformance::membership::by_docker", Some(("tests/tests/conformance", "by_docker"))),
+            ("fuzz:targets::a_test", Some(("fuzz/src", "a_test"))),
+            ("simulation/runs::a_test", Some(("simulation/tests/runs", "a_test"))),
+            ("chaos::a_test", Some(("tests/tests/chaos", "a_test"))),
             ("checks::all_is_well", None),
             ("std::process::Command", None),
             ("swarm init, join", None),

@@ -78,6 +78,9 @@ pub(crate) const LINES: &[Line] = &[
     at_most(9, "memory", "idle manager, 100 tasks in the cluster: resident memory", Unit::Megabytes, 40.0),
     at_most(9, "cpu", "idle manager, 100 tasks in the cluster: CPU", Unit::Percent, 0.5),
     at_most(10, "binary", "release binary (dockerd alone)", Unit::Megabytes, 30.0),
+    at_most(11, "sealed-writes-1", "writes a second, 1 client: unsealed against sealed", Unit::Times, 1.1),
+    at_most(11, "sealed-writes-16", "writes a second, 16 clients: unsealed against sealed", Unit::Times, 1.1),
+    at_most(11, "sealed-killed", "leader killed → next write, median: sealed against unsealed", Unit::Times, 1.1),
 ];
 
 // === impl Unit ===
@@ -147,7 +150,7 @@ mod tests {
         let ids: BTreeSet<&str> = LINES.iter().map(|line| line.id).collect();
         assert_eq!(ids.len(), LINES.len());
         let rows: BTreeSet<u8> = LINES.iter().map(|line| line.row).collect();
-        assert_eq!(rows.into_iter().collect::<Vec<_>>(), (1..=10).collect::<Vec<_>>());
+        assert_eq!(rows.into_iter().collect::<Vec<_>>(), (1..=11).collect::<Vec<_>>());
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use crate::hosts::Hosts;
 use rustix::process::Signal;
+use std::path::PathBuf;
 use std::time::Duration;
 use swarmlite_tests::engines::PrivateEngine;
 use swarmlite_tests::network::{Kind, Network};
@@ -28,7 +29,12 @@ struct Private {
 impl Lite {
     /// A cluster that pretends to run its containers.
     pub(crate) async fn embedded(workers: usize) -> Outcome<Self> {
-        let options = Options { workers, network: kind(), embedded: true, ..Options::default() };
+        Self::embedded_with(workers, None).await
+    }
+
+    /// The same, of another build of the product.
+    pub(crate) async fn embedded_with(workers: usize, binary: Option<PathBuf>) -> Outcome<Self> {
+        let options = Options { workers, network: kind(), embedded: true, binary, ..Options::default() };
         Ok(Self { cluster: Cluster::start(options).await?, _private: None })
     }
 

@@ -14,6 +14,7 @@ mod lite;
 mod pause;
 mod plan;
 mod rates;
+mod sealing;
 mod still;
 mod swarm;
 mod table;
@@ -85,6 +86,9 @@ async fn measure(plan: &Plan, table: &mut Table) {
         let rounds = plan.lite_rounds();
         rows(Column::Lite, &plan.of(EMBEDDED_ROWS), &rounds, table, || Lite::embedded(WORKERS)).await;
         rows(Column::Lite, &plan.of(DOCKER_ROWS), &rounds, table, || Lite::on_docker(WORKERS)).await;
+    }
+    if plan.lite && plan.rows.contains(&sealing::ROW) {
+        sealing::measure(&plan.lite_rounds(), table).await;
     }
     if plan.swarm {
         let rounds = plan.swarm_rounds();

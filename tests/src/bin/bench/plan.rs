@@ -44,7 +44,7 @@ pub(crate) struct Rounds {
 impl Plan {
     /// Reads `--rows 1,2 --format json --quick --no-swarm --no-lite`.
     pub(crate) fn parse(args: &[String]) -> Outcome<Self> {
-        let mut plan = Self { rows: (1..=10).collect(), format: Format::Table, quick: false, swarm: true, lite: true };
+        let mut plan = Self { rows: (1..=11).collect(), format: Format::Table, quick: false, swarm: true, lite: true };
         let mut rest = args.iter();
         while let Some(arg) = rest.next() {
             let (name, attached) =
@@ -111,8 +111,8 @@ impl Plan {
 fn rows(list: &str) -> Outcome<BTreeSet<u8>> {
     list.split(',')
         .map(|word| match word.trim().parse() {
-            Ok(row @ 1..=10) => Ok(row),
-            _ => Err(format!("--rows takes numbers from 1 to 10 with commas between, not `{list}`")),
+            Ok(row @ 1..=11) => Ok(row),
+            _ => Err(format!("--rows takes numbers from 1 to 11 with commas between, not `{list}`")),
         })
         .collect()
 }
