@@ -39,6 +39,9 @@ pub struct Args {
     /// Turn a deliberate bug on; without a seed: run seeds until one catches it.
     #[arg(long, value_name = "NAME")]
     canary: Option<Bug>,
+    /// Run the scenario in which a node is cut off until its certificate has expired.
+    #[arg(long, conflicts_with_all = ["seeds", "canary"])]
+    expiry: bool,
     /// Processes at once; the number of processors unless given.
     #[arg(long)]
     jobs: Option<usize>,
@@ -67,6 +70,7 @@ pub fn main() -> ExitCode {
     match (args.seed, args.seeds.clone()) {
         (Some(seed), _) => one(seed, &args),
         (None, Some(seeds)) => many(seeds, &args),
+        (None, None) if args.expiry => one(1, &args),
         (None, None) => match args.canary {
             Some(_) if args.layer == 2 => many(0..CANARY_SEEDS_2, &args),
             Some(_) => many(0..CANARY_SEEDS, &args),
@@ -114,6 +118,21 @@ fn one(seed: u64, args: &Args) -> ExitCode {
     log_to_stderr();
     end_at_panic(seed);
     watch_for_standstill(seed);
+    if args.expiry {
+        return match layer3::expiry(seed, args.trace) {
+            Ok(fingerprint) => {
+                eprintln!(
+                    "seed {seed}: {fingerprint}: the others renewed in time, and who was cut off too long is down"
+                );
+                ExitCode::SUCCESS
+            }
+            Err(failure) => {
+                eprint!("{}", trace::tail());
+                eprintln!("seed {seed} FAILED {failure}");
+                ExitCode::from(WRONG)
+            }
+        };
+    }
     if args.layer == 2 {
         return crate::layer2::one(seed, Options { print: args.trace, bug: args.canary });
     }

@@ -15,6 +15,7 @@
 #![forbid(unsafe_code)]
 
 pub mod cli;
+mod content;
 pub mod history;
 pub mod layer2;
 pub mod layer3;

@@ -147,6 +147,13 @@ pub fn story(delta: &Delta, name: impl Fn(&model::NodeId) -> String) -> Option<S
             service.spec.task.container.image,
             service.spec.labels.get("mark").map_or("", String::as_str)
         )),
+        // No key, no token: only how many, and which.
+        (_, Some(Object::Cluster(cluster))) => Some(format!(
+            "the cluster: gossip keys {:?}, {}, {} nodes removed",
+            cluster.gossip_keys.iter().map(|k| k.id).collect::<Vec<_>>(),
+            if cluster.security.root_rotation.is_some() { "two roots" } else { "one root" },
+            cluster.removed_nodes.len()
+        )),
         (Some(Object::Service(service)), None) => Some(format!("service {} is gone", service.spec.name)),
         _ => None,
     }

@@ -36,6 +36,13 @@ fn a_deliberate_bug_is_caught() {
 }
 
 #[test]
+fn a_certificate_that_expires_during_a_partition_ends_its_node_alone() {
+    let run = sim(&["--expiry", "--seed", "1"]);
+    let text = String::from_utf8_lossy(&run.stderr);
+    assert!(run.status.success() && text.contains("who was cut off too long is down"), "{text}");
+}
+
+#[test]
 fn a_wrong_command_line_says_what_is_wrong() {
     for (args, text) in [
         (&["--seeds", "5"][..], "is not a range of seeds"),

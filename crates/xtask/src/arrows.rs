@@ -12,6 +12,7 @@ const ROOMS: &[&str] = &[
     "invariants",
     "ca",
     "rpc",
+    "seal",
     "raft",
     "gossip",
     "dispatcher",

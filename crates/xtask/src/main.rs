@@ -11,9 +11,12 @@
 
 mod arrows;
 mod bench;
+mod deny;
 mod docker;
+mod fuzz;
 mod licences;
 mod run;
+mod security;
 mod sim;
 mod specification;
 mod steps;
@@ -31,6 +34,9 @@ cargo xtask tidy                the house rules
 cargo xtask licences            the licences of all dependencies
 cargo xtask sim --seeds A..B    simulate a range of seeds
 cargo xtask sim --seed N --trace   replay one, and print what happened
+cargo xtask fuzz [--seconds N] [--target T] [--seed S]   bent inputs at every parser; --list says which
+cargo xtask deny                sources, bans, licences and advisories of all dependencies
+cargo xtask advisories          the advisories alone: needs a way to github.com, and says when it has none
 cargo xtask chaos [SCENARIO…]   the chaos tests, on real processes and a real Docker Engine
 cargo xtask conformance [TEST…] the unmodified docker CLI against a cluster
 cargo xtask bench [--quick] [--rows 1,2]   speed and size, beside Docker Swarm's in the same run
@@ -49,6 +55,9 @@ fn main() -> ExitCode {
         "tidy" => tidy::command(),
         "licences" | "licenses" => licences::command(),
         "sim" => sim::command(rest),
+        "fuzz" => fuzz::command(rest),
+        "deny" => deny::command(),
+        "advisories" => deny::advisories_command(),
         "demo" => tools::demo(rest),
         "chaos" => tools::chaos(rest),
         "conformance" => tools::conformance(rest),

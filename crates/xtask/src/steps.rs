@@ -1,6 +1,6 @@
 //! The steps of `cargo xtask test`, in order.
 
-use crate::{docker, licences, run, sim, tidy, tools};
+use crate::{deny, docker, fuzz, licences, run, sim, tidy, tools};
 use std::process::Command;
 use std::time::Duration;
 
@@ -40,6 +40,9 @@ pub(crate) struct Outcome {
 const LAYER_2_SEEDS: &str = "0..2000";
 const LAYER_3_SEEDS: &str = "0..40";
 
+/// Seconds for each fuzz target; two run at a time. `cargo xtask fuzz --seconds N` takes any other.
+const FUZZ_SECONDS: &str = "60";
+
 /// How many times the power-cut test cuts the power.
 const POWER_CUTS: &str = "POWER_CUTS";
 
@@ -53,6 +56,7 @@ pub(crate) const STEPS: &[Step] = &[
         minutes_max: 5,
         work: |_| Outcome::of(licences::check()),
     },
+    Step { name: "deny", about: "cargo deny: sources, bans, licences, advisories", minutes_max: 20, work: deny_check },
     Step { name: "clippy", about: "lints, all targets", minutes_max: 25, work: clippy },
     Step { name: "unit", about: "unit and integration tests of all crates", minutes_max: 35, work: unit },
     Step {
@@ -81,6 +85,7 @@ pub(crate) const STEPS: &[Step] = &[
         work: |context| context.seeds("3", LAYER_3_SEEDS),
     },
     Step { name: "sim-canaries", about: "every deliberate bug is caught", minutes_max: 12, work: sim_canaries },
+    Step { name: "fuzz", about: "bent inputs at every parser", minutes_max: 12, work: fuzz_targets },
     Step {
         name: "build",
         about: "the product and the harness",
@@ -104,6 +109,22 @@ pub(crate) const STEPS: &[Step] = &[
 fn fmt(context: &mut Context) -> Outcome {
     // -l: the files that `cargo fmt --all` would change, not how.
     context.one(&mut run::cargo(&["fmt", "--all", "--check", "--", "-l"]))
+}
+
+/// Advisories need a database that only some machines can reach. Where it cannot be reached that is said aloud, and is no
+/// failure of the code.
+fn deny_check(_: &mut Context) -> Outcome {
+    let first = Outcome::of(deny::check());
+    match deny::advisories() {
+        Ok(deny::Advisories::Clean) => first.and(Outcome::of(Ok::<_, String>(()))),
+        Ok(deny::Advisories::Found(what)) | Err(what) => first.and(Outcome::failed(what)),
+        Ok(deny::Advisories::Unknown(_)) => {
+            println!(
+                "        advisories were NOT CHECKED: their database is out of reach; see `cargo xtask advisories`"
+            );
+            first
+        }
+    }
 }
 
 fn clippy(context: &mut Context) -> Outcome {
@@ -166,6 +187,16 @@ fn difference(seed: &str, first: &str, second: &str) -> String {
             second.lines().nth(index).unwrap_or_default()
         ),
     }
+}
+
+fn fuzz_targets(context: &mut Context) -> Outcome {
+    context.step = "fuzz-build";
+    let built = context.one(&mut fuzz::build());
+    context.step = "fuzz";
+    if built.failed > 0 {
+        return built;
+    }
+    context.tests(Command::new(fuzz::binary()).args(["--seconds", FUZZ_SECONDS]))
 }
 
 /// Every deliberate bug that the simulator knows must be caught.

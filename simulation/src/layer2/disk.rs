@@ -2,6 +2,7 @@
 
 use super::runtime::{sleep, spawn_outside};
 use super::world::World;
+use crate::content::{Change, Content};
 use crate::rng::SeededRand;
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -42,44 +43,13 @@ struct State {
     seen: Content,
     /// What survives a crash.
     durable: Content,
-    unsynced: VecDeque<(Op, Option<Synced>)>,
+    unsynced: VecDeque<(Change, Option<Synced>)>,
     flushing: bool,
     /// Rises with every crash: what was under way then has no effect.
     life: u64,
     /// A sync failed in this life.
     failed: bool,
     files: BTreeMap<PathBuf, Bytes>,
-}
-
-#[derive(Debug, Clone, Default)]
-struct Content {
-    entries: BTreeMap<u64, Bytes>,
-    meta: BTreeMap<Meta, Bytes>,
-}
-
-#[derive(Debug, Clone)]
-enum Op {
-    Append(u64, Vec<Bytes>),
-    Truncate(u64),
-    /// The mark, and everything up to there.
-    Purge(u64, Bytes),
-    Record(Meta, Bytes),
-}
-
-// === impl Content ===
-
-impl Content {
-    fn apply(&mut self, op: &Op) {
-        match op {
-            Op::Append(first, entries) => self.entries.extend((*first..).zip(entries.iter().cloned())),
-            Op::Truncate(from) => drop(self.entries.split_off(from)),
-            Op::Purge(up_to, purged) => {
-                self.meta.insert(Meta::Purged, purged.clone());
-                self.entries = self.entries.split_off(&up_to.saturating_add(1));
-            }
-            Op::Record(key, value) => drop(self.meta.insert(*key, value.clone())),
-        }
-    }
 }
 
 // === impl ModelDisk ===
@@ -144,12 +114,12 @@ impl ModelDisk {
     }
 
     /// Writes, and calls back once it is durable.
-    fn write(&self, op: Op, synced: Synced) {
+    fn write(&self, op: Change, synced: Synced) {
         let mut state = self.0.lock();
         state.seen.apply(&op);
         let mut synced = Some(synced);
         if state.manners.ack_early
-            && matches!(op, Op::Append(..))
+            && matches!(op, Change::Append(..))
             && let Some(synced) = synced.take()
         {
             synced(Ok(()));
@@ -163,7 +133,7 @@ impl ModelDisk {
         }
     }
 
-    async fn write_durably(&self, op: Op) -> io::Result<()> {
+    async fn write_durably(&self, op: Change) -> io::Result<()> {
         let (done, outcome) = oneshot::channel();
         self.write(
             op,
@@ -226,7 +196,7 @@ impl ModelDisk {
 
     fn check_append(&self, first: u64) -> Option<String> {
         let state = self.0.lock();
-        let last = state.seen.entries.last_key_value().map(|(i, _)| *i)?;
+        let last = state.seen.last()?;
         (first != last + 1).then(|| format!("{} appends {first} after {last}", state.who))
     }
 
@@ -260,51 +230,39 @@ impl State {
 #[async_trait]
 impl LogStore for ModelDisk {
     async fn bounds(&self) -> io::Result<Option<(u64, u64)>> {
-        let state = self.0.lock();
-        let first = state.seen.entries.first_key_value().map(|(i, _)| *i);
-        Ok(first.zip(state.seen.entries.last_key_value().map(|(i, _)| *i)))
+        Ok(self.0.lock().seen.bounds())
     }
 
     async fn read(&self, range: Range<u64>, bytes_max: usize) -> io::Result<Vec<Bytes>> {
-        let state = self.0.lock();
-        let mut bytes = 0_usize;
-        let mut out = Vec::new();
-        for (expected, (index, entry)) in (range.start..).zip(state.seen.entries.range(range)) {
-            bytes = bytes.saturating_add(entry.len());
-            if *index != expected || (bytes > bytes_max && !out.is_empty()) {
-                break;
-            }
-            out.push(entry.clone());
-        }
-        Ok(out)
+        Ok(self.0.lock().seen.read(range, bytes_max))
     }
 
     async fn append(&self, first: u64, entries: Vec<Bytes>, synced: Synced) -> io::Result<()> {
         self.violates("S2", self.check_append(first));
-        self.write(Op::Append(first, entries), synced);
+        self.write(Change::Append(first, entries), synced);
         Ok(())
     }
 
     async fn truncate(&self, from: u64) -> io::Result<()> {
-        self.write_durably(Op::Truncate(from)).await
+        self.write_durably(Change::Truncate(from)).await
     }
 
     async fn purge(&self, up_to: u64, purged: Bytes) -> io::Result<()> {
         self.violates("S7", self.check_purge(up_to));
-        self.write_durably(Op::Purge(up_to, purged)).await
+        self.write_durably(Change::Purge(up_to, purged)).await
     }
 
     async fn read_meta(&self, key: Meta) -> io::Result<Option<Bytes>> {
-        Ok(self.0.lock().seen.meta.get(&key).cloned())
+        Ok(self.0.lock().seen.meta(key))
     }
 
     async fn write_meta(&self, key: Meta, value: Bytes) -> io::Result<()> {
-        self.write_durably(Op::Record(key, value)).await
+        self.write_durably(Change::Record(key, value)).await
     }
 
     async fn write_meta_lazily(&self, key: Meta, value: Bytes) -> io::Result<()> {
         let mut state = self.0.lock();
-        let op = Op::Record(key, value);
+        let op = Change::Record(key, value);
         state.seen.apply(&op);
         state.unsynced.push_back((op, None));
         Ok(())

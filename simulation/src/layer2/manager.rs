@@ -278,7 +278,7 @@ impl Life {
         let canary = Canary {
             count_down_as_ready: world.bug == Some(crate::layer3::Bug::CountDownAsReady),
             forget_brake: world.bug == Some(crate::layer3::Bug::ForgetBrake),
-            serve_from_behind: false,
+            ..Canary::default()
         };
         loop {
             let snapshot = self.store.snapshot();

@@ -1,5 +1,6 @@
 //! A model disk: what was not synced is lost at a crash, but for a random prefix of it.
 
+use crate::content::{Change, Content};
 use crate::rng::SeededRand;
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -46,20 +47,6 @@ struct LogState {
     /// A sync that is under way ends in the runtime that began it; after a crash none is.
     syncing: bool,
     waiting: Vec<(u64, Synced)>,
-}
-
-#[derive(Default, Clone)]
-struct Content {
-    entries: BTreeMap<u64, Bytes>,
-    meta: BTreeMap<Meta, Bytes>,
-}
-
-#[derive(Clone)]
-enum Change {
-    Append(u64, Vec<Bytes>),
-    Truncate(u64),
-    Purge(u64, Bytes),
-    Meta(Meta, Bytes),
 }
 
 /// A Raft log on a [`ModelDisk`].
@@ -188,28 +175,6 @@ impl Disk for ModelDisk {
     }
 }
 
-// === impl Content ===
-
-impl Content {
-    fn apply(&mut self, change: &Change) {
-        match change {
-            Change::Append(first, entries) => {
-                // An append behind a gap would be a bug of whoever appends.
-                if let Some(last) = self.entries.keys().next_back() {
-                    assert!(*first <= last + 1, "append at {first} after {last}");
-                }
-                self.entries.extend((*first..).zip(entries.iter().cloned()));
-            }
-            Change::Truncate(from) => drop(self.entries.split_off(from)),
-            Change::Purge(up_to, mark) => {
-                self.meta.insert(Meta::Purged, mark.clone());
-                self.entries = self.entries.split_off(&up_to.saturating_add(1));
-            }
-            Change::Meta(key, value) => drop(self.meta.insert(*key, value.clone())),
-        }
-    }
-}
-
 // === impl ModelLog ===
 
 impl ModelLog {
@@ -288,23 +253,11 @@ impl ModelLog {
 #[async_trait]
 impl LogStore for ModelLog {
     async fn bounds(&self) -> io::Result<Option<(u64, u64)>> {
-        let end = |e: Option<(&u64, &Bytes)>| e.map(|(i, _)| *i);
-        Ok(self.with(|l| end(l.current.entries.first_key_value()).zip(end(l.current.entries.last_key_value()))))
+        Ok(self.with(|log| log.current.bounds()))
     }
 
     async fn read(&self, range: Range<u64>, bytes_max: usize) -> io::Result<Vec<Bytes>> {
-        self.with(|log| {
-            let mut bytes = 0_usize;
-            let mut out = Vec::new();
-            for (expected, (index, entry)) in (range.start..).zip(log.current.entries.range(range)) {
-                bytes = bytes.saturating_add(entry.len());
-                if *index != expected || (bytes > bytes_max && !out.is_empty()) {
-                    break;
-                }
-                out.push(entry.clone());
-            }
-            Ok(out)
-        })
+        Ok(self.with(|log| log.current.read(range, bytes_max)))
     }
 
     async fn append(&self, first: u64, entries: Vec<Bytes>, synced: Synced) -> io::Result<()> {
@@ -321,15 +274,15 @@ impl LogStore for ModelLog {
     }
 
     async fn read_meta(&self, key: Meta) -> io::Result<Option<Bytes>> {
-        Ok(self.with(|log| log.current.meta.get(&key).cloned()))
+        Ok(self.with(|log| log.current.meta(key)))
     }
 
     async fn write_meta(&self, key: Meta, value: Bytes) -> io::Result<()> {
-        self.durable(Change::Meta(key, value)).await
+        self.durable(Change::Record(key, value)).await
     }
 
     async fn write_meta_lazily(&self, key: Meta, value: Bytes) -> io::Result<()> {
-        self.change(Change::Meta(key, value), None);
+        self.change(Change::Record(key, value), None);
         Ok(())
     }
 }

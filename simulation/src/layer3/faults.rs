@@ -135,6 +135,14 @@ impl Weather {
         }
     }
 
+    /// A kind of fault that this run must not have.
+    pub fn never(&mut self, kind: Kind) {
+        self.kinds.retain(|k| *k != kind);
+        if self.kinds.is_empty() {
+            self.kinds.push(Kind::Kill);
+        }
+    }
+
     /// The kinds of fault in this run.
     pub fn kinds(&self) -> &[Kind] {
         &self.kinds

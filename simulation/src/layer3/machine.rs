@@ -22,6 +22,10 @@ use tokio::sync::mpsc;
 pub const API_PORT: u16 = 2375;
 /// A service manager starts a daemon that could not start again after so long.
 const RESTART_AFTER: Duration = Duration::from_secs(1);
+/// In one of so many seeds the nodes change their data keys all the time, under whatever befalls their disks.
+const DATA_KEY_SEEDS: u64 = 3;
+/// And so old they get there: each change makes a manager compact its log.
+const DATA_KEY_MAX_AGE: Duration = Duration::from_secs(8);
 /// The name of the container on every machine that is nobody's business.
 pub(super) const FOREIGN: &str = "foreign";
 
@@ -41,6 +45,8 @@ pub struct Machine {
     pub udp: Arc<Mutex<UdpFaults>>,
     rand: Arc<SeededRand>,
     canaries: Canaries,
+    /// `None` for production's.
+    data_key_max_age: Option<Duration>,
     life: Mutex<Life>,
 }
 
@@ -101,6 +107,7 @@ impl Machine {
             udp: Arc::default(),
             rand: Arc::new(rand("node")),
             canaries,
+            data_key_max_age: (seed % DATA_KEY_SEEDS == 1).then_some(DATA_KEY_MAX_AGE),
             life: Mutex::default(),
         })
     }
@@ -146,7 +153,8 @@ impl Machine {
 
     async fn open(&self, tasks: &Tasks) -> Node {
         loop {
-            let config = NodeConfig { canaries: self.canaries, ..NodeConfig::new("/var/lib/swarmlite") };
+            let mut config = NodeConfig { canaries: self.canaries, ..NodeConfig::new("/var/lib/swarmlite") };
+            config.data_key_max_age = self.data_key_max_age.unwrap_or(config.data_key_max_age);
             let world = World {
                 seams: Seams {
                     clock: self.clock.clone(),

@@ -3,16 +3,22 @@
 
 mod clock;
 mod disk;
+mod expiry;
 mod faults;
+mod held;
 mod http;
+mod intruder;
+mod keeper;
 mod machine;
 mod net;
+mod operator;
 mod run;
 mod user;
 mod watch;
 
 pub use clock::{EPOCH, SimClock, set_elapsed};
 pub use disk::{Lost, ModelDisk, ModelLog};
+pub use expiry::expiry;
 pub use faults::{KINDS, Kind, Weather};
 pub use machine::{API_PORT, Machine, Order};
 pub use net::{SimNet, UdpFaults};

@@ -3,7 +3,10 @@
 use super::clock::{EPOCH, set_elapsed};
 use super::faults::{Kind, USUAL_LATENCY, Weather};
 use super::http::{Answer, ask};
+use super::intruder::Intruder;
+use super::keeper::Keeper;
 use super::machine::Machine;
+use super::operator::{Operator, Plan};
 use super::user::{Desk, Phase, User, found};
 use super::watch::{Outlook, Watch};
 use crate::event;
@@ -39,6 +42,11 @@ pub fn steps() -> u64 {
     STEPS.load(Ordering::Relaxed)
 }
 
+/// One more step was made.
+pub(super) fn count_step() {
+    STEPS.fetch_add(1, Ordering::Relaxed);
+}
+
 /// A deliberate bug, to see whether it is caught.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Bug {
@@ -54,6 +62,10 @@ pub enum Bug {
     CountDownAsReady,
     /// The leader puts any number of nodes down at once.
     ForgetBrake,
+    /// Managers let a removed node in.
+    AcceptRemoved,
+    /// Dispatchers send every node every secret.
+    GrantEverything,
 }
 
 /// How to run.
@@ -116,19 +128,22 @@ struct Shape {
     users: usize,
     storm: Duration,
     stay_down: BTreeSet<usize>,
+    plan: Plan,
 }
 
 // === impl Bug ===
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Bug; 6] = [
+    pub const ALL: [Bug; 8] = [
         Bug::AckBeforeSync,
         Bug::DropChecks,
         Bug::StaleAssignments,
         Bug::AdoptNothing,
         Bug::CountDownAsReady,
         Bug::ForgetBrake,
+        Bug::AcceptRemoved,
+        Bug::GrantEverything,
     ];
 
     /// Its name on the command line.
@@ -140,6 +155,8 @@ impl Bug {
             Bug::AdoptNothing => "adopt-nothing",
             Bug::CountDownAsReady => "count-down-as-ready",
             Bug::ForgetBrake => "forget-brake",
+            Bug::AcceptRemoved => "accept-removed",
+            Bug::GrantEverything => "grant-everything",
         }
     }
 
@@ -148,7 +165,12 @@ impl Bug {
         match self {
             Bug::AckBeforeSync => &[Kind::SlowDisk, Kind::SlowDisk, Kind::PowerAll],
             Bug::ForgetBrake => &[Kind::BigCut],
-            Bug::DropChecks | Bug::StaleAssignments | Bug::AdoptNothing | Bug::CountDownAsReady => &[],
+            Bug::DropChecks
+            | Bug::StaleAssignments
+            | Bug::AdoptNothing
+            | Bug::CountDownAsReady
+            | Bug::AcceptRemoved
+            | Bug::GrantEverything => &[],
         }
     }
 
@@ -165,6 +187,8 @@ impl Bug {
             Bug::AdoptNothing => canaries.agent.adopt_nothing = true,
             Bug::CountDownAsReady => canaries.dispatcher.count_down_as_ready = true,
             Bug::ForgetBrake => canaries.dispatcher.forget_brake = true,
+            Bug::AcceptRemoved => canaries.accept_removed = true,
+            Bug::GrantEverything => canaries.dispatcher.grant_everything = true,
         }
         canaries
     }
@@ -173,7 +197,7 @@ impl Bug {
 // === impl Shape ===
 
 impl Shape {
-    fn of(seed: u64) -> Shape {
+    fn of(seed: u64, bug: Option<Bug>) -> Shape {
         let rand = SeededRand::new(seed, "shape");
         let managers = if rand.chance(150) { 1 } else { 3 };
         let workers = rand.between(if managers == 1 { 2 } else { 1 }, 2) as usize;
@@ -183,7 +207,23 @@ impl Shape {
             let first = if managers == 3 { 0 } else { 1 };
             stay_down.insert(rand.between(first, (managers + workers - 1) as u64) as usize);
         }
-        Shape { managers, workers, users: rand.between(2, 3) as usize, storm: rand.millis(15_000, 35_000), stay_down }
+        let (users, storm) = (rand.between(2, 3) as usize, rand.millis(15_000, 35_000));
+        // Two of three managers must be left, and one of them may stay down.
+        let spare = managers == 3 && stay_down.iter().all(|i| *i >= managers);
+        let demoted = (spare && rand.chance(300)).then(|| rand.between(0, 2) as usize);
+        let outcast = rand.chance(500) || bug == Some(Bug::AcceptRemoved);
+        let plan = Plan {
+            demoted,
+            outcast: outcast.then_some(managers + workers),
+            rotates_root: rand.chance(350),
+            rotates_gossip: rand.chance(350),
+        };
+        Shape { managers, workers, users, storm, stay_down, plan }
+    }
+
+    /// How many machines there are, the outcast included.
+    fn machines(&self) -> usize {
+        self.managers + self.workers + usize::from(self.plan.outcast.is_some())
     }
 }
 
@@ -200,6 +240,8 @@ struct Run {
     since: Duration,
     settled_since: Option<Duration>,
     looked: Duration,
+    /// What the intruder found open.
+    intruded: Arc<Mutex<Vec<Violation>>>,
 }
 
 /// Runs a seed. Call it once in a process.
@@ -234,11 +276,11 @@ pub fn run(seed: u64, options: Options) -> Result<Summary, Failure> {
 
 impl Run {
     fn new(seed: u64, options: Options, sim: &mut Sim<'_>) -> Run {
-        let shape = Shape::of(seed);
+        let shape = Shape::of(seed, options.bug);
         let canaries = options.bug.map(Bug::canaries).unwrap_or_default();
         let desk: Arc<Mutex<Desk>> = Arc::default();
         let mut machines = Vec::new();
-        for n in 1..=shape.managers + shape.workers {
+        for n in 1..=shape.machines() {
             let name = format!("n{n}");
             let ip = sim.lookup(name.as_str());
             let machine = Machine::new(seed, &name, ip, canaries);
@@ -260,9 +302,36 @@ impl Run {
             };
             sim.client(name.as_str(), user.work());
         }
-        sim.client("setup", set_up(ips, shape.managers, desk.clone()));
+        sim.client("setup", set_up(ips.clone(), shape.managers, desk.clone()));
+        let operator = Operator {
+            rand: SeededRand::new(seed, "operator"),
+            plan: shape.plan,
+            machines: machines.clone(),
+            managers: ips[..shape.managers].to_vec(),
+            desk: desk.clone(),
+        };
+        sim.client("operator", operator.work());
+        let keeper = Keeper {
+            rand: SeededRand::new(seed, "keeper"),
+            managers: ips[..shape.managers].to_vec(),
+            desk: desk.clone(),
+        };
+        sim.client("keeper", keeper.work());
+        let intruded: Arc<Mutex<Vec<Violation>>> = Arc::default();
+        let intruder = Intruder {
+            rand: SeededRand::new(seed, "intruder"),
+            ip: sim.lookup("intruder"),
+            machines: machines.clone(),
+            desk: desk.clone(),
+            found: intruded.clone(),
+        };
+        sim.client("intruder", intruder.work());
         let kinds = options.bug.map_or(&[][..], Bug::weather);
-        let weather = Weather::new(seed, machines.clone(), shape.managers, kinds);
+        let mut weather = Weather::new(seed, machines.clone(), shape.managers, kinds);
+        if shape.plan.outcast.is_some() || shape.plan.demoted.is_some() {
+            // Who counts the machines that a cut cuts off must know that each of them is a node, and that managers are managers.
+            weather.never(Kind::BigCut);
+        }
         event!(
             "world",
             "seed {seed}: {} managers, {} workers, {} users, faults {:?}",
@@ -281,6 +350,7 @@ impl Run {
             since: Duration::ZERO,
             settled_since: None,
             looked: Duration::ZERO,
+            intruded,
         }
     }
 
@@ -300,7 +370,7 @@ impl Run {
                 }
                 Phase::Over => {}
             }
-            STEPS.fetch_add(1, Ordering::Relaxed);
+            count_step();
             let over = sim.step().map_err(|e| Failure::Broken(e.to_string()))?;
             self.look(now)?;
             if self.desk.lock().phase != phase {
@@ -328,7 +398,11 @@ impl Run {
         if !now.as_millis().is_multiple_of(100) {
             return Ok(());
         }
-        let mut unsettled = self.watch.unsettled(&self.shape.stay_down);
+        let removed = self.desk.lock().removed.clone();
+        let mut unsettled = self.watch.unsettled(&self.shape.stay_down, &removed);
+        if !self.desk.lock().operator_is_done {
+            unsettled.push("L3: the operator still waits for answers".into());
+        }
         if self.desk.lock().idle < self.shape.users {
             unsettled.push("L3: users still wait for answers".into());
         }
@@ -352,10 +426,11 @@ impl Run {
     fn look(&mut self, now: Duration) -> Result<(), Failure> {
         let outlook = Outlook { down: self.weather.down(), big_cut: self.weather.big_cut() };
         let mut what = self.watch.look(&outlook);
+        what.append(&mut self.intruded.lock());
         if now >= self.looked + CLOSE_LOOK_EVERY {
             self.looked = now;
             what.extend(self.watch.look_closely());
-            debug_assert_eq!(self.machines.len(), self.shape.managers + self.shape.workers);
+            debug_assert_eq!(self.machines.len(), self.shape.machines());
         }
         if what.is_empty() { Ok(()) } else { Err(Failure::Safety { what, at: now }) }
     }

@@ -10,6 +10,7 @@ use http::{Method, StatusCode};
 use parking_lot::Mutex;
 use seams::RandExt as _;
 use serde_json::{Value, json};
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,7 +31,22 @@ pub(super) struct Desk {
     pub phase: Phase,
     /// Users that have nothing under way.
     pub idle: usize,
+    /// The operator has nothing under way either.
+    pub operator_is_done: bool,
+    /// Machines whose nodes were removed.
+    pub removed: BTreeSet<usize>,
+    /// Secrets that there are, as far as their keeper knows.
+    pub secrets: Vec<KnownSecret>,
     marks: Mark,
+}
+
+/// A secret that users may give to their services.
+#[derive(Debug, Clone)]
+pub(super) struct KnownSecret {
+    /// Its name.
+    pub name: &'static str,
+    /// Its id.
+    pub id: String,
 }
 
 /// How far a run is.
@@ -131,7 +147,7 @@ impl User {
         let mark = self.mark();
         let replicas = self.rand.between(0, REPLICAS_MAX);
         let image = self.rand.pick(&IMAGES).expect("there are some");
-        let spec = json!({
+        let mut spec = json!({
             "Name": name,
             "Labels": { "mark": mark.to_string() },
             "TaskTemplate": {
@@ -141,6 +157,14 @@ impl User {
             "Mode": { "Replicated": { "Replicas": replicas } },
             "UpdateConfig": { "Parallelism": 1, "Monitor": 500_000_000_u64, "Order": "stop-first" },
         });
+        let secrets = self.desk.lock().secrets.clone();
+        if let Some(secret) = self.rand.pick(&secrets) {
+            spec["TaskTemplate"]["ContainerSpec"]["Secrets"] = json!([{
+                "SecretID": secret.id,
+                "SecretName": secret.name,
+                "File": { "Name": "site.key", "UID": "0", "GID": "0", "Mode": 0o400 },
+            }]);
+        }
         self.tell(name, Ask::Create(mark), Method::POST, "/v1.44/services/create".into(), Some(&spec)).await;
     }
 
@@ -212,6 +236,8 @@ fn told(what: Ask, answer: &Answer) -> Option<Told> {
     match status {
         s if s.is_success() && what == Ask::Read => Some(mark_of(body).map_or(Told::Unknown, Told::Saw)),
         s if s.is_success() => Some(Told::Done),
+        // Of a secret that was removed meanwhile.
+        s if s.is_client_error() && message.contains("secret") => None,
         StatusCode::CONFLICT => Some(Told::Refused),
         StatusCode::NOT_FOUND => Some(Told::Absent),
         _ if message.contains("out of sequence") => Some(Told::Refused),
@@ -229,8 +255,24 @@ fn told(what: Ask, answer: &Answer) -> Option<Told> {
 /// # Errors
 /// What went wrong, when it cannot be made though nothing is broken.
 pub(super) async fn found(first: IpAddr, managers: &[IpAddr], workers: &[IpAddr]) -> Result<(), String> {
+    found_with(None, first, managers, workers).await
+}
+
+/// As [`found`], with a spec of the cluster.
+///
+/// # Errors
+/// As [`found`].
+pub(super) async fn found_with(
+    spec: Option<Value>,
+    first: IpAddr,
+    managers: &[IpAddr],
+    workers: &[IpAddr],
+) -> Result<(), String> {
     let addr = |ip: IpAddr| format!("{ip}:2377");
-    let init = json!({ "ListenAddr": "0.0.0.0:2377", "AdvertiseAddr": addr(first) });
+    let mut init = json!({ "ListenAddr": "0.0.0.0:2377", "AdvertiseAddr": addr(first) });
+    if let Some(spec) = spec {
+        init["Spec"] = spec;
+    }
     wait_for(first, Method::POST, "/v1.44/swarm/init", Some(&init)).await?;
     let swarm = wait_for(first, Method::GET, "/v1.44/swarm", None).await?;
     for (ip, token) in managers.iter().map(|ip| (ip, "Manager")).chain(workers.iter().map(|ip| (ip, "Worker"))) {

@@ -1,14 +1,15 @@
 //! Looks at every machine after every step, and says what is wrong (safety) or not yet right (liveness).
 
+use super::held::{self, Held, Position};
 use super::machine::{FOREIGN, Machine};
 use crate::event;
 use crate::oracle::{RaftLog, TrueLog, story};
+use bytes::Bytes;
 use engine::{ContainerPhase, ContainerState};
 use invariants::Violation;
 use model::{Node, NodeId, NodeState, TaskId};
 use node::ManagerWatch;
 use raft::{RaftView, Role};
-use serde::Deserialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
@@ -26,6 +27,9 @@ pub(super) struct Watch {
     names: BTreeMap<NodeId, String>,
     /// Each machine's assignment position as its disk has it (S28).
     positions: Vec<Option<Position>>,
+    /// The files that they are in, as they were seen last.
+    files: Vec<Option<Bytes>>,
+    held: Held,
     roles: BTreeMap<String, (u64, Role)>,
     last_leader: Option<String>,
     leader_changes: u64,
@@ -36,18 +40,6 @@ struct Seat {
     watch: ManagerWatch,
     changes: Changes,
     index: u64,
-}
-
-/// The part of the agent's state file that S28 is about.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
-struct Position {
-    term: u64,
-    index: u64,
-}
-
-#[derive(Deserialize)]
-struct Saved {
-    position: Option<Position>,
 }
 
 /// What the weather has to do with it.
@@ -70,6 +62,8 @@ impl Watch {
         Watch {
             seats: machines.iter().map(|_| None).collect(),
             positions: vec![None; machines.len()],
+            files: vec![None; machines.len()],
+            held: Held::default(),
             machines,
             log: TrueLog::default(),
             raft: RaftLog::default(),
@@ -105,6 +99,9 @@ impl Watch {
             }
         }
         for machine in &self.machines {
+            if let Some((id, _)) = self.names.iter().find(|(_, name)| **name == machine.name) {
+                violations.extend(self.held.check(machine, id));
+            }
             let foreign = machine.engine.containers().into_iter().any(|c| c.name == FOREIGN);
             let started = machine.engine.starts().iter().filter(|s| s.name == FOREIGN).count();
             if machine.node().is_some() && !foreign || started > 1 {
@@ -142,6 +139,7 @@ impl Watch {
 
     fn catch_up(&mut self, snapshot: &Snapshot) {
         self.log.catch_up(snapshot);
+        self.held.catch_up(snapshot);
         snapshot.nodes().for_each(|node| self.name(node));
     }
 
@@ -162,6 +160,7 @@ impl Watch {
                     let (new, wrong) = self.log.observe(&name, &commit);
                     violations.extend(wrong);
                     if new {
+                        self.held.observe(&commit);
                         self.tell(&commit);
                         violations.extend(self.check_brake(&commit, outlook));
                     }
@@ -233,9 +232,13 @@ impl Watch {
     /// S28: an agent never acts on an older set than it has seen.
     fn look_at_agent(&mut self, i: usize, violations: &mut Vec<Violation>) {
         let machine = &self.machines[i];
-        let Some(bytes) = machine.disk.file(Path::new("/var/lib/swarmlite"), "assignments") else { return };
-        let Ok(saved) = rmp_serde::from_slice::<Saved>(&bytes) else { return };
-        let (Some(now), before) = (saved.position, self.positions[i]) else { return };
+        // Opening the file costs something: only when it is another one.
+        let file = machine.disk.file(Path::new("/var/lib/swarmlite"), "assignments");
+        if file == self.files[i] {
+            return;
+        }
+        self.files[i] = file;
+        let (Some(now), before) = (held::position(machine), self.positions[i]) else { return };
         if before.is_some_and(|b| now.term < b.term || now.index < b.index) {
             violations
                 .push(violation("S28", format!("the agent of {} went back from {before:?} to {now:?}", machine.name)));
@@ -246,7 +249,7 @@ impl Watch {
     // --- liveness ---
 
     /// What is not yet as it should be once nothing breaks any more; empty when all is.
-    pub(super) fn unsettled(&self, down: &BTreeSet<usize>) -> Vec<String> {
+    pub(super) fn unsettled(&self, down: &BTreeSet<usize>, removed: &BTreeSet<usize>) -> Vec<String> {
         let mut out = Vec::new();
         let seats: Vec<(&Machine, &Seat)> =
             self.machines.iter().zip(&self.seats).filter_map(|(m, s)| Some((&**m, s.as_ref()?))).collect();
@@ -272,13 +275,46 @@ impl Watch {
         if let Err(unsettled) = invariants::settled(&snapshot) {
             out.extend(unsettled.iter().filter(|u| !u.explained).map(ToString::to_string));
         }
-        self.check_nodes(&snapshot, down, &mut out);
-        self.check_containers(&snapshot, down, &mut out);
+        self.check_nodes(&snapshot, down, removed, &mut out);
+        // What runs on a machine that is no node any more is nobody's business but its owner's.
+        let not_ours: BTreeSet<usize> = down.union(removed).copied().collect();
+        self.check_containers(&snapshot, &not_ours, &mut out);
+        for (_, machine) in self.machines.iter().enumerate().filter(|(i, _)| !not_ours.contains(i)) {
+            if let Some((id, _)) = self.names.iter().find(|(_, name)| **name == machine.name) {
+                out.extend(self.held.left_over(machine, &snapshot, id));
+            }
+        }
+        // A node that is down for good holds it up for good.
+        if down.is_empty()
+            && let Some(rotation) = snapshot.cluster().and_then(|c| c.security.root_rotation.as_ref())
+        {
+            let new = ca::describe_root(&rotation.new.cert_pem).map(|r| r.public_key_der);
+            for node in snapshot.nodes() {
+                let said = node.description.as_ref().and_then(|d| d.tls.as_ref());
+                let says = said.map(|t| {
+                    let trusts = t.trust_root_pem.contains(rotation.new.cert_pem.trim());
+                    (Some(&t.issuer_public_key_der) == new.as_ref(), trusts)
+                });
+                let name = self.names.get(&node.id).cloned().unwrap_or_default();
+                let has = self.machines.iter().find(|m| m.name == name).and_then(|m| m.node()?.watch_identity());
+                let has = has.map(|i| Some(&i.issuer().public_key_der) == new.as_ref());
+                out.push(format!(
+                    "L11: the change of the root is not over: {name} says (new certificate, trusts it) {says:?}, has {has:?}"
+                ));
+            }
+        }
+        out.extend(invariants::check_pruned(&snapshot).iter().map(ToString::to_string));
         out
     }
 
-    fn check_nodes(&self, snapshot: &Snapshot, down: &BTreeSet<usize>, out: &mut Vec<String>) {
-        for (i, machine) in self.machines.iter().enumerate() {
+    fn check_nodes(
+        &self,
+        snapshot: &Snapshot,
+        down: &BTreeSet<usize>,
+        removed: &BTreeSet<usize>,
+        out: &mut Vec<String>,
+    ) {
+        for (i, machine) in self.machines.iter().enumerate().filter(|(i, _)| !removed.contains(i)) {
             let node = snapshot.nodes().find(|n| self.names.get(&n.id) == Some(&machine.name));
             let ready = node.is_some_and(|n| n.status.state == NodeState::Ready);
             if ready == down.contains(&i) {
