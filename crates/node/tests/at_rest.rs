@@ -1,105 +1,39 @@
 //! What lies on a node's disk, and who can read it: data keys, autolock, unlocking.
 #![allow(clippy::disallowed_methods)] // looks at the files behind the nodes' backs
 
-use api::{InitOptions, JoinOptions, LocalState, NotManager, Swarm as _, SwarmError};
-use engine::embedded::EmbeddedOptions;
-use engine::{ContainerPhase, EmbeddedEngine};
+mod support;
+
+use api::{InitOptions, LocalState, NotManager, Swarm as _, SwarmError};
+use engine::ContainerPhase;
 use model::{
     Cluster, ClusterSpec, ContainerSpec, Data, Dependency, Meta, Mode, NodeState, Payload, PayloadId, Role, Service,
     ServiceSpec, TaskSpec, TaskState, Timestamp, UnlockKey,
 };
 use seal::Key;
 use seams::RandExt as _;
-use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
-use store::{Snapshot, StoreClient, Transaction};
-use swarmlite_node::{Interfaces, Layout, Node, NodeConfig, OpenError, SledLogs, World};
+use store::{Snapshot, Transaction};
+use support::{Host, new_net, until};
+use swarmlite_node::Layout;
 
-/// Generous: a busy machine is slow, and every wait is on a condition.
-const PATIENCE: Duration = Duration::from_secs(30);
 const MARKER: &str = "xyzzy-a-known-marker-xyzzy";
 
-struct Loopback(IpAddr);
-
-impl Interfaces for Loopback {
-    fn addresses(&self) -> Vec<(String, IpAddr)> {
-        vec![("lo".into(), self.0)]
-    }
-}
-
-/// A node that can be stopped and started again on the same disk.
-struct Host {
-    ip: String,
-    dir: tempfile::TempDir,
-    engine: EmbeddedEngine,
-    node: Option<Node>,
-    data_key_max_age: Duration,
-}
-
-/// Each test has loopback addresses of its own, so that tests can run at once.
-static NEXT_NET: AtomicU8 = AtomicU8::new(10);
-
 impl Host {
-    async fn start(net: u8, n: u8) -> Host {
-        let filter = tracing_subscriber::EnvFilter::from_default_env();
-        let _already_there = tracing_subscriber::fmt().with_env_filter(filter).with_test_writer().try_init();
-        let seams = seams::real::seams();
-        let options = EmbeddedOptions { hostname: format!("host{n}"), ..EmbeddedOptions::default() };
-        let engine = EmbeddedEngine::new(options, seams.clock.clone(), seams.rand.clone());
-        let dir = tempfile::tempdir().expect("a temporary directory");
-        let data_key_max_age = NodeConfig::new(dir.path()).data_key_max_age;
-        let mut host = Host { ip: format!("127.63.{net}.{n}"), dir, engine, node: None, data_key_max_age };
-        host.boot().await.expect("the node starts");
-        host
-    }
-
-    async fn boot(&mut self) -> Result<(), OpenError> {
-        let world = World {
-            seams: seams::real::seams(),
-            engine: Arc::new(self.engine.clone()),
-            engine_api: None,
-            interfaces: Arc::new(Loopback(self.ip.parse().expect("an address"))),
-            raft_logs: Arc::new(SledLogs),
-        };
-        let config = NodeConfig {
-            listen_addr: format!("{}:2377", self.ip),
-            data_key_max_age: self.data_key_max_age,
-            ..NodeConfig::new(self.dir.path())
-        };
-        self.node = Some(Node::open(config, world).await?);
-        Ok(())
-    }
-
-    async fn halt(&mut self) {
-        self.node.take().expect("it runs").shutdown().await;
-    }
-
     async fn reboot(&mut self) {
         self.halt().await;
-        self.boot().await.expect("the node starts");
-    }
-
-    fn node(&self) -> &Node {
-        self.node.as_ref().expect("it runs")
+        self.boot().await;
     }
 
     fn local(&self) -> LocalState {
         self.node().local().state
     }
 
-    fn store(&self) -> Arc<dyn StoreClient> {
-        self.node().store().expect("it is a manager")
-    }
-
-    async fn join(&self, to: &Host, role: Role) {
+    async fn join_as(&self, to: &Host, role: Role) {
         let tokens = state(to).await.cluster().expect("a cluster").join_tokens.clone();
         let token = if role == Role::Manager { tokens.manager } else { tokens.worker };
-        let remote_addrs = vec![format!("{}:2377", to.ip)];
-        let options = JoinOptions { remote_addrs, join_token: token, ..Default::default() };
-        self.node().join(options).await.expect("join");
+        self.join(to, &token).await.expect("join");
     }
 
     /// Id, process and phase of each container: another process is another start.
@@ -130,24 +64,8 @@ fn files(dir: &Path) -> Vec<PathBuf> {
     entries.flat_map(|path| if path.is_dir() { files(&path) } else { vec![path] }).collect()
 }
 
-async fn until<T>(what: &str, mut condition: impl AsyncFnMut() -> Option<T>) -> T {
-    let waited = tokio::time::timeout(PATIENCE, async {
-        loop {
-            if let Some(found) = condition().await {
-                return found;
-            }
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    });
-    waited.await.unwrap_or_else(|_| panic!("still waiting after {PATIENCE:?}: {what}"))
-}
-
 async fn state(host: &Host) -> Snapshot {
     until("a linearizable read", async || host.node().store().ok()?.current().await.ok()).await
-}
-
-fn net() -> u8 {
-    NEXT_NET.fetch_add(1, Ordering::Relaxed)
 }
 
 /// A manager, the only one.
@@ -250,7 +168,7 @@ async fn new_unlock_key(host: &Host, generation: u64) -> UnlockKey {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn attack_25_with_autolock_nothing_on_the_disk_can_be_read() {
-    let mut host = founder(net(), true).await;
+    let mut host = founder(new_net(), true).await;
     spread_the_marker(&host).await;
     let cluster = Cluster::clone(state(&host).await.cluster().expect("a cluster"));
     assert!(host.is_locked_on_disk(), "it is locked from its first moment");
@@ -267,7 +185,7 @@ async fn attack_25_with_autolock_nothing_on_the_disk_can_be_read() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn attack_25_without_autolock_only_the_key_file_opens_the_disk() {
-    let mut host = founder(net(), false).await;
+    let mut host = founder(new_net(), false).await;
     spread_the_marker(&host).await;
     host.halt().await;
     for secret in [MARKER, "PRIVATE KEY"] {
@@ -281,22 +199,22 @@ async fn attack_25_without_autolock_only_the_key_file_opens_the_disk() {
     }
 
     // Without the key file, or with another node's, the rest is worth nothing; and that is said.
-    let other = founder(net(), false).await;
+    let other = founder(new_net(), false).await;
     let own = host.key_file();
     std::fs::write(layout.key_file(), other.key_file()).expect("it is written");
-    let said = host.boot().await.expect_err("another node's key").to_string();
+    let said = host.try_boot().await.expect_err("another node's key").to_string();
     assert!(said.contains("node.json") && said.contains("which this node does not have"), "{said}");
     std::fs::remove_file(layout.key_file()).expect("it is removed");
-    let said = host.boot().await.expect_err("no key").to_string();
+    let said = host.try_boot().await.expect_err("no key").to_string();
     assert!(said.contains("data-keys") && said.contains("join again"), "{said}");
     std::fs::write(layout.key_file(), own).expect("it is written");
-    host.boot().await.expect("its own key");
+    host.boot().await;
     assert_eq!(state(&host).await.cluster().expect("a cluster").spec.labels["marker"], MARKER);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_locked_manager_says_so_and_goes_on_once_it_is_unlocked() {
-    let mut host = founder(net(), true).await;
+    let mut host = founder(new_net(), true).await;
     change(&host, label).await;
     let right = key(&unlock_key(&host).await);
     assert_eq!(host.node().unlock(right.clone()).await, Err(SwarmError::NotLocked));
@@ -317,7 +235,7 @@ async fn a_locked_manager_says_so_and_goes_on_once_it_is_unlocked() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn containers_run_on_while_their_manager_is_locked_and_are_adopted() {
-    let mut host = founder(net(), true).await;
+    let mut host = founder(new_net(), true).await;
     spread_the_marker(&host).await;
     let right = key(&unlock_key(&host).await);
     let running = async |host: &Host| {
@@ -350,7 +268,7 @@ async fn containers_run_on_while_their_manager_is_locked_and_are_adopted() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_locked_node_leaves_only_by_force() {
-    let mut host = founder(net(), true).await;
+    let mut host = founder(new_net(), true).await;
     host.reboot().await;
     let said = host.node().leave(false).await.expect_err("it is locked").to_string();
     assert!(said.contains("Please unlock it first or use `--force`"), "{said}");
@@ -362,12 +280,12 @@ async fn a_locked_node_leaves_only_by_force() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn managers_lock_themselves_as_the_swarm_says_also_after_they_were_away() {
-    let net = net();
+    let net = new_net();
     let first = founder(net, false).await;
     let (mut second, third, worker) = (Host::start(net, 2).await, Host::start(net, 3).await, Host::start(net, 4).await);
-    second.join(&first, Role::Manager).await;
-    third.join(&first, Role::Manager).await;
-    worker.join(&first, Role::Worker).await;
+    second.join_as(&first, Role::Manager).await;
+    third.join_as(&first, Role::Manager).await;
+    worker.join_as(&first, Role::Worker).await;
     let old = new_unlock_key(&first, 1).await;
     for host in [&first, &second, &third] {
         until("the managers to be locked", async || host.is_locked_on_disk().then_some(())).await;
@@ -377,7 +295,7 @@ async fn managers_lock_themselves_as_the_swarm_says_also_after_they_were_away() 
     // Away while the key changes: it opens with the old key once more, and follows.
     second.halt().await;
     let new = new_unlock_key(&first, 2).await;
-    second.boot().await.expect("it starts");
+    second.boot().await;
     assert_eq!(second.local(), LocalState::Locked);
     assert_eq!(second.node().unlock(key(&new)).await, Err(SwarmError::WrongUnlockKey));
     second.node().unlock(key(&old)).await.expect("its own key");
@@ -416,9 +334,9 @@ async fn managers_lock_themselves_as_the_swarm_says_also_after_they_were_away() 
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn data_keys_change_under_writes_and_restarts_without_a_loss() {
-    let net = net();
+    let net = new_net();
     let mut hosts = vec![founder(net, true).await, Host::start(net, 2).await];
-    hosts[1].join(&hosts[0], Role::Worker).await;
+    hosts[1].join_as(&hosts[0], Role::Worker).await;
     until("both nodes", async || {
         let state = state(&hosts[0]).await;
         (state.nodes().filter(|n| n.status.state == NodeState::Ready).count() == 2).then_some(())
@@ -444,7 +362,7 @@ async fn data_keys_change_under_writes_and_restarts_without_a_loss() {
     }
     hosts[1].halt().await;
     let before = hosts[1].key_file();
-    hosts[1].boot().await.expect("it starts");
+    hosts[1].boot().await;
     until("the worker's key to change", async || {
         let now = hosts[1].key_file();
         (now != before && !now.contains("\"Id\":1,")).then_some(())

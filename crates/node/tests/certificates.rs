@@ -1,109 +1,25 @@
 //! Certificates that are renewed, roots that are changed, and certificates that must not be worth anything any more: whole
 //! nodes in one process, on loopback addresses, with a clock that tests can set.
 
-use api::{InitOptions, JoinOptions, LocalState, NewRoot, Swarm as _, SwarmError};
+mod support;
+
+use api::{InitOptions, LocalState, NewRoot, Swarm as _};
 use ca::{Authority, CertificateGrant, Csr, Identity, NodeKey};
-use engine::EmbeddedEngine;
-use engine::embedded::EmbeddedOptions;
-use model::{
-    Cluster, ContainerSpec, Meta, Mode, NodeId, NodeState, Role, Service, ServiceId, ServiceSpec, TaskSpec, TaskState,
-    Timestamp,
-};
+use model::{Cluster, NodeId, NodeState, Role, ServiceId, Timestamp};
 use rpc::{ChannelTimings, Channels};
-use seams::{Clock, RandExt as _, Seams, Tasks};
+use seams::{Clock as _, Tasks};
 use std::collections::BTreeSet;
-use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::time::Duration;
-use store::{Check, Event, Kind, Object, ProposeError, Snapshot, StoreClient, Transaction};
-use swarmlite_node::{Interfaces, Node, NodeConfig, SledLogs, World};
+use store::{Event, Object, Snapshot, Transaction};
+use support::{Host, PATIENCE, SetClock, all_ready, new_net, state, try_create, until, until_running};
 use tokio::sync::watch;
 use tonic::Code;
 
-/// Generous: a busy machine is slow, and every wait is on a condition.
-const PATIENCE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3600);
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
-struct Loopback(IpAddr);
-
-impl Interfaces for Loopback {
-    fn addresses(&self) -> Vec<(String, IpAddr)> {
-        vec![("lo".into(), self.0)]
-    }
-}
-
-/// The machine's clock, ahead of itself by so many seconds.
-#[derive(Clone, Default)]
-struct SetClock(Arc<AtomicU64>);
-
-impl SetClock {
-    fn ahead(&self, by: Duration) {
-        self.0.store(by.as_secs(), Ordering::SeqCst);
-    }
-}
-
-impl Clock for SetClock {
-    fn unix_now(&self) -> Duration {
-        seams::real::seams().clock.unix_now() + Duration::from_secs(self.0.load(Ordering::SeqCst))
-    }
-}
-
-/// A node that can be stopped and started again on the same disk and engine.
-struct Host {
-    ip: String,
-    dir: tempfile::TempDir,
-    engine: EmbeddedEngine,
-    clock: SetClock,
-    node: Option<Node>,
-}
-
-/// Each test has loopback addresses of its own, so that tests can run at once.
-static NEXT_NET: AtomicU8 = AtomicU8::new(10);
-
 impl Host {
-    async fn start(net: u8, n: u8, clock: &SetClock) -> Host {
-        // RUST_LOG shows what the nodes say when a test fails.
-        let filter = tracing_subscriber::EnvFilter::from_default_env();
-        let _already_there = tracing_subscriber::fmt().with_env_filter(filter).with_test_writer().try_init();
-        let seams = seams::real::seams();
-        let options = EmbeddedOptions { hostname: format!("host{n}"), ..EmbeddedOptions::default() };
-        let engine = EmbeddedEngine::new(options, seams.clock.clone(), seams.rand.clone());
-        let dir = tempfile::tempdir().expect("a temporary directory");
-        let mut host = Host { ip: format!("127.67.{net}.{n}"), dir, engine, clock: clock.clone(), node: None };
-        host.boot().await;
-        host
-    }
-
-    fn seams(&self) -> Seams {
-        Seams { clock: Arc::new(self.clock.clone()), ..seams::real::seams() }
-    }
-
-    async fn boot(&mut self) {
-        let world = World {
-            seams: self.seams(),
-            engine: Arc::new(self.engine.clone()),
-            engine_api: None,
-            interfaces: Arc::new(Loopback(self.ip.parse().expect("an address"))),
-            raft_logs: Arc::new(SledLogs),
-        };
-        let config = NodeConfig { listen_addr: format!("{}:2377", self.ip), ..NodeConfig::new(self.dir.path()) };
-        self.node = Some(Node::open(config, world).await.expect("the node starts"));
-    }
-
-    async fn halt(&mut self) {
-        self.node.take().expect("it runs").shutdown().await;
-    }
-
-    fn node(&self) -> &Node {
-        self.node.as_ref().expect("it runs")
-    }
-
-    fn id(&self) -> NodeId {
-        self.node().local().node_id.expect("it is in a swarm")
-    }
-
     fn identity(&self) -> Arc<Identity> {
         self.node().watch_identity().expect("it is in a swarm")
     }
@@ -111,95 +27,16 @@ impl Host {
     fn session_id(&self) -> String {
         self.node().watch_session().expect("it is in a swarm").borrow().session_id.clone()
     }
-
-    fn store(&self) -> Arc<dyn StoreClient> {
-        self.node().store().expect("it is a manager")
-    }
-
-    async fn join(&self, to: &Host, token: &str) -> Result<(), SwarmError> {
-        let remote_addrs = vec![format!("{}:2377", to.ip)];
-        self.node().join(JoinOptions { remote_addrs, join_token: token.to_owned(), ..Default::default() }).await
-    }
-}
-
-async fn until<T>(what: &str, mut condition: impl AsyncFnMut() -> Option<T>) -> T {
-    let waited = tokio::time::timeout(PATIENCE, async {
-        loop {
-            if let Some(found) = condition().await {
-                return found;
-            }
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    });
-    waited.await.unwrap_or_else(|_| panic!("still waiting after {PATIENCE:?}: {what}"))
-}
-
-async fn state(host: &Host) -> Snapshot {
-    host.store().current().await.expect("a linearizable read")
 }
 
 async fn cluster_of(host: &Host) -> Arc<Cluster> {
     state(host).await.cluster().expect("a cluster").clone()
 }
 
-async fn all_ready(host: &Host, count: usize) {
-    until("all nodes to be ready", async || {
-        let ready = state(host).await.nodes().filter(|n| n.status.state == NodeState::Ready).count();
-        (ready == count).then_some(())
-    })
-    .await;
-}
-
-/// A cluster of so many managers and workers with one clock; the first host is the founder.
+/// A cluster with one clock and certificates that are valid for so long.
 async fn cluster(managers: u8, workers: u8, clock: &SetClock, expiry: Duration) -> Vec<Host> {
-    let net = NEXT_NET.fetch_add(1, Ordering::Relaxed);
-    let mut hosts = vec![Host::start(net, 1, clock).await];
     let spec = model::ClusterSpec { node_cert_expiry: expiry, ..Default::default() };
-    hosts[0].node().init(InitOptions { spec, ..Default::default() }).await.expect("init");
-    let tokens = cluster_of(&hosts[0]).await.join_tokens.clone();
-    for n in 2..=managers + workers {
-        let host = Host::start(net, n, clock).await;
-        let token = if n <= managers { &tokens.manager } else { &tokens.worker };
-        host.join(&hosts[0], token).await.expect("join");
-        hosts.push(host);
-    }
-    all_ready(&hosts[0], hosts.len()).await;
-    hosts
-}
-
-fn service(name: &str, replicas: u64) -> Service {
-    let container = ContainerSpec { image: "web:1".into(), ..Default::default() };
-    let spec = ServiceSpec {
-        name: name.parse().expect("a name"),
-        labels: Default::default(),
-        task: Arc::new(TaskSpec { container, ..Default::default() }),
-        mode: Mode::Replicated { replicas },
-        update: None,
-        rollback: None,
-        endpoint: None,
-    };
-    let id: ServiceId = seams::real::OsRand.id25().parse().expect("an id");
-    Service { id, meta: Meta::default(), spec, spec_version: 1, previous_spec: None, update_status: None }
-}
-
-async fn create(store: &dyn StoreClient, name: &str, replicas: u64) -> Result<ServiceId, ProposeError> {
-    let service = service(name, replicas);
-    let id = service.id.clone();
-    let mut tx = Transaction::new(Timestamp(1));
-    tx.check(Check::NameFree { kind: Kind::Service, name: name.into() });
-    tx.create(service);
-    store.propose(tx).await.map(|_| id)
-}
-
-/// The running tasks of a service: (task, node).
-async fn until_running(host: &Host, service: &ServiceId, replicas: usize) -> Vec<(String, NodeId)> {
-    until("the replicas to run", async || {
-        let state = state(host).await;
-        let tasks = state.tasks_of_service(service).filter(|t| t.is_wanted() && t.status.state == TaskState::Running);
-        let running: Vec<_> = tasks.map(|t| (t.id.to_string(), t.node_id.clone().expect("it has a node"))).collect();
-        (running.len() == replicas).then_some(running)
-    })
-    .await
+    support::cluster_with(managers, workers, clock, InitOptions { spec, ..Default::default() }).await
 }
 
 /// Changes the cluster object as the API does.
@@ -262,7 +99,7 @@ fn watch_for_down(host: &Host, tasks: &Tasks) -> watch::Receiver<BTreeSet<NodeId
 async fn certificates_are_renewed_without_dropping_a_session_or_a_task() {
     let clock = SetClock::default();
     let mut hosts = cluster(1, 1, &clock, HOUR).await;
-    let id = create(&*hosts[0].store(), "web", 4).await.expect("a service");
+    let id = try_create(&*hosts[0].store(), "web", 4).await.expect("a service");
     let before = until_running(&hosts[0], &id, 4).await;
     let sessions: Vec<String> = hosts.iter().map(Host::session_id).collect();
     let old: Vec<Arc<Identity>> = hosts.iter().map(Host::identity).collect();
@@ -285,7 +122,7 @@ async fn certificates_are_renewed_without_dropping_a_session_or_a_task() {
         assert_ne!(host.identity().key_pem, old.key_pem, "a new certificate is for a new key");
     }
     // A newcomer meets the renewed manager, and by then nothing has happened to anybody.
-    let newcomer = Host::start(NEXT_NET.fetch_add(1, Ordering::Relaxed), 9, &clock).await;
+    let newcomer = Host::start_with(new_net(), 9, &clock).await;
     newcomer.join(&hosts[0], &cluster_of(&hosts[0]).await.join_tokens.worker).await.expect("join");
     all_ready(&hosts[0], 3).await;
     assert_eq!(hosts.iter().map(Host::session_id).collect::<Vec<_>>(), sessions, "no session was dropped");
@@ -333,7 +170,7 @@ async fn the_root_is_changed_under_writes_with_nothing_lost_and_nobody_down() {
     let mut hosts = cluster(3, 1, &clock, 90 * DAY).await;
     let tasks = Tasks::new();
     let down = watch_for_down(&hosts[0], &tasks);
-    let id = create(&*hosts[1].store(), "web", 4).await.expect("a service");
+    let id = try_create(&*hosts[1].store(), "web", 4).await.expect("a service");
     let before = until_running(&hosts[0], &id, 4).await;
     let old = cluster_of(&hosts[0]).await;
 
@@ -341,7 +178,7 @@ async fn the_root_is_changed_under_writes_with_nothing_lost_and_nobody_down() {
     let stores: Vec<_> = hosts[..3].iter().map(Host::store).collect();
     tasks.spawn("writes", async move {
         for n in 0.. {
-            if let Ok(id) = create(&*stores[n % stores.len()], &format!("empty{n}"), 0).await {
+            if let Ok(id) = try_create(&*stores[n % stores.len()], &format!("empty{n}"), 0).await {
                 acknowledged.send_modify(|ids| ids.push(id));
             }
             tokio::time::sleep(Duration::from_millis(10)).await;
@@ -384,7 +221,7 @@ async fn the_root_is_changed_under_writes_with_nothing_lost_and_nobody_down() {
     .await;
 
     // The old tokens name a root that is no more; the new ones admit.
-    let newcomer = Host::start(NEXT_NET.fetch_add(1, Ordering::Relaxed), 9, &clock).await;
+    let newcomer = Host::start_with(new_net(), 9, &clock).await;
     let refused = newcomer.join(&hosts[0], &old.join_tokens.worker).await.unwrap_err();
     assert!(refused.to_string().contains("remote CA does not match fingerprint"), "{refused}");
     newcomer.join(&hosts[0], &new.join_tokens.manager).await.expect("join");
@@ -414,7 +251,7 @@ async fn a_node_that_is_away_holds_a_change_up_and_moves_when_it_is_back() {
         .await;
     }
     // Joiners come in by the old token, and have the new root's certificate at once.
-    let newcomer = Host::start(NEXT_NET.fetch_add(1, Ordering::Relaxed), 9, &clock).await;
+    let newcomer = Host::start_with(new_net(), 9, &clock).await;
     newcomer.join(&hosts[0], &wanted.join_tokens.worker).await.expect("join");
     assert_eq!(newcomer.identity().root_pem, wanted.trusted_roots_pem());
     assert!(cluster_of(&hosts[0]).await.security.root_rotation.is_some(), "one is still awaited");
@@ -476,7 +313,7 @@ async fn a_joiner_whose_clock_is_wrong_is_told_so() {
     for (ahead, words) in [(0, "is not valid before"), (2000, "has expired at")] {
         let own = SetClock::default();
         own.ahead(ahead * DAY);
-        let mut joiner = Host::start(NEXT_NET.fetch_add(1, Ordering::Relaxed), 9, &own).await;
+        let mut joiner = Host::start_with(new_net(), 9, &own).await;
         let refused = joiner.join(&hosts[0], &token).await.unwrap_err().to_string();
         let whose = format!("the certificate of the manager at {}:2377 {words} ", hosts[0].ip);
         assert!(refused.contains(&whose) && refused.contains("; this node's clock shows 20"), "{refused}");
@@ -544,7 +381,7 @@ async fn a_demotion_calls_nobody_down_whoever_had_a_session_with_the_demoted() {
     let mut hosts = cluster(2, 3, &clock, 90 * DAY).await;
     let tasks = Tasks::new();
     let down = watch_for_down(&hosts[0], &tasks);
-    let id = create(&*hosts[0].store(), "web", 5).await.expect("a service");
+    let id = try_create(&*hosts[0].store(), "web", 5).await.expect("a service");
     let before = until_running(&hosts[0], &id, 5).await;
     for _ in 0..2 {
         set_role(&hosts[0], &hosts[1].id(), Role::Worker).await;

@@ -99,7 +99,7 @@ async fn a_lost_cluster_comes_back_from_a_backup_and_its_workers_with_it() {
     // It lives: writes, joins by the old token, restarts.
     let more = create(&new, "more", 2).await;
     until_running(&new, &more, 2).await;
-    let mut joined = Host::asleep("127.64.250.9");
+    let mut joined = Host::asleep(&support::ip(250, 9));
     joined.boot().await;
     let options =
         JoinOptions { remote_addrs: vec![format!("{}:2377", new.ip)], join_token: tokens.worker, ..Default::default() };
@@ -154,7 +154,7 @@ async fn what_is_no_good_backup_is_refused_and_leaves_no_trace() {
         assert!(Backup::open(&file.slice(..at), &key).is_err(), "cut at {at}");
     }
 
-    let new = Host::asleep("127.64.250.1");
+    let new = Host::asleep(&support::ip(250, 1));
     let config = NodeConfig { listen_addr: format!("{}:2377", new.ip), ..NodeConfig::new(new.dir.path()) };
     let refused = restore(&file, &new_key(), &config, &new.world()).await.unwrap_err();
     assert!(matches!(refused, RestoreError::Backup(BackupError::WrongKey { .. })), "{refused}");
@@ -170,7 +170,7 @@ async fn what_is_no_good_backup_is_refused_and_leaves_no_trace() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_locked_swarm_is_restored_locked() {
-    let mut old = Host::asleep("127.64.250.3");
+    let mut old = Host::asleep(&support::ip(250, 3));
     old.boot().await;
     let spec = model::ClusterSpec { autolock: true, ..Default::default() };
     old.node().init(InitOptions { spec, ..Default::default() }).await.expect("init");

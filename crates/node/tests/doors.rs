@@ -133,7 +133,8 @@ fn config(dir: &Path, ip: &str, access: ApiAccess) -> DaemonConfig {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn attack_29_the_unmodified_docker_cli_works_over_tcp_with_certificates_and_without_there_is_nothing() {
-    let (ip, dir) = ("127.66.29.1", tempfile::tempdir().expect("a directory"));
+    let (ip, dir) = (support::ip(251, 1), tempfile::tempdir().expect("a directory"));
+    let ip = ip.as_str();
     let (pki, stranger) = (Pki::new().await, Pki::new().await);
     pki.sign("server", "", ip).await;
     pki.sign("admin", "ops", "admin").await;
@@ -192,17 +193,18 @@ async fn attack_29_the_unmodified_docker_cli_works_over_tcp_with_certificates_an
 async fn attack_29_a_daemon_whose_certificates_are_of_no_use_does_not_start_and_leaves_no_socket() {
     let dir = tempfile::tempdir().expect("a directory");
     let pki = Pki::new().await;
-    pki.sign("server", "", "127.66.29.2").await;
-    pki.sign("other", "", "127.66.29.2").await;
+    let ip = support::ip(251, 2);
+    pki.sign("server", "", &ip).await;
+    pki.sign("other", "", &ip).await;
     for (ca, cert, key, part) in [
         ("none.pem", "server.pem", "server.key", "no such file"),
         ("ca.pem", "server.key", "server.key", "the certificate is of no use"),
         ("ca.pem", "server.pem", "other.key", "of no use together"),
         ("server.key", "server.pem", "server.key", "the certificate authority is of no use"),
     ] {
-        let addr = "127.66.29.2:2376".parse().expect("an address");
+        let addr = format!("{ip}:2376").parse().expect("an address");
         let tcp = ApiTcp { addr, ca: pki.path(ca), cert: pki.path(cert), key: pki.path(key) };
-        let config = config(dir.path(), "127.66.29.2", ApiAccess { socket_group: None, tcp: Some(tcp) });
+        let config = config(dir.path(), &ip, ApiAccess { socket_group: None, tcp: Some(tcp) });
         let socket = config.socket.clone();
         let refused =
             daemon::run(config, || panic!("it runs"), std::future::pending()).await.expect_err("refused").to_string();
