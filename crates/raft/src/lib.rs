@@ -33,6 +33,7 @@ mod membership;
 mod memory_log;
 mod offline;
 mod peer;
+mod recent;
 mod sealed_log;
 mod sled_log;
 mod snapshot_file;

@@ -1,5 +1,6 @@
 //! The disk under the Raft log, and openraft's storage on top of it.
 
+use crate::recent::Recent;
 use crate::types::{Entry, LogId, TypeConfig, Vote, decode, encode};
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -10,7 +11,6 @@ use openraft::{LogState, OptionalSend, RaftLogReader};
 use openraft_rt::AsyncRuntime;
 use std::fmt::Debug;
 use std::io;
-use std::marker::PhantomData;
 use std::ops::{Bound, Range, RangeBounds};
 use std::sync::Arc;
 
@@ -58,25 +58,34 @@ pub trait LogStore: Send + Sync + 'static {
 const READ_BYTES_MAX: usize = 1 << 20;
 
 /// openraft's log storage and reader over a [`LogStore`].
-pub(crate) struct Log<RT> {
+pub(crate) struct Log<RT: AsyncRuntime> {
     store: Arc<dyn LogStore>,
-    runtime: PhantomData<fn() -> RT>,
+    recent: Recent<RT>,
 }
 
 // === impl Log ===
 
-impl<RT> Clone for Log<RT> {
+impl<RT: AsyncRuntime> Clone for Log<RT> {
     fn clone(&self) -> Self {
-        Log { store: self.store.clone(), runtime: PhantomData }
+        Log { store: self.store.clone(), recent: self.recent.clone() }
     }
 }
 
 impl<RT: AsyncRuntime> Log<RT> {
     pub(crate) fn new(store: Arc<dyn LogStore>) -> Log<RT> {
-        Log { store, runtime: PhantomData }
+        Log { store, recent: Recent::new() }
+    }
+
+    /// One that reads every entry from the store.
+    #[cfg(test)]
+    pub(crate) fn forgetful(store: Arc<dyn LogStore>) -> Log<RT> {
+        Log { store, recent: Recent::of_at_most(0) }
     }
 
     async fn entries(&self, range: Range<u64>, bytes_max: usize) -> io::Result<Vec<Entry<RT>>> {
+        if let Some(entries) = self.recent.read(&range, bytes_max) {
+            return Ok(entries);
+        }
         let first = range.start;
         let rows = self.store.read(range, bytes_max).await?;
         rows.iter().zip(first..).map(|(row, index)| decode_entry::<RT>(index, row)).collect()
@@ -162,24 +171,33 @@ impl<RT: AsyncRuntime> RaftLogStorage<TypeConfig<RT>> for Log<RT> {
         I: IntoIterator<Item = Entry<RT>> + OptionalSend,
         I::IntoIter: OptionalSend,
     {
-        let mut first = None;
-        let mut rows = Vec::new();
+        let (mut kept, mut rows) = (Vec::new(), Vec::new());
         for entry in entries {
-            first.get_or_insert(entry.log_id.index);
-            rows.push(Bytes::from(encode(&entry)?));
+            let row = Bytes::from(encode(&entry)?);
+            kept.push((entry, row.len()));
+            rows.push(row);
         }
-        let Some(first) = first else {
+        let Some(first) = kept.first().map(|(entry, _)| entry.log_id.index) else {
             callback.io_completed(Ok(()));
             return Ok(());
         };
-        self.store.append(first, rows, Box::new(move |result| callback.io_completed(result))).await
+        // Nobody reads what he was not told of, so they may be here a moment before they are in the store.
+        self.recent.append(kept);
+        let appended = self.store.append(first, rows, Box::new(move |result| callback.io_completed(result))).await;
+        if appended.is_err() {
+            self.recent.clear();
+        }
+        appended
     }
 
     async fn truncate_after(&mut self, last_log_id: Option<LogId<RT>>) -> Result<(), io::Error> {
-        self.store.truncate(last_log_id.map_or(0, |id| id.index + 1)).await
+        let from = last_log_id.map_or(0, |id| id.index + 1);
+        self.recent.truncate(from);
+        self.store.truncate(from).await
     }
 
     async fn purge(&mut self, log_id: LogId<RT>) -> Result<(), io::Error> {
+        self.recent.purge(log_id.index);
         self.store.purge(log_id.index, encode(&log_id)?.into()).await
     }
 }
