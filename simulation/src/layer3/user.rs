@@ -15,8 +15,9 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Users look for the same few names, so that they meet.
-const NAMES: [&str; 4] = ["web", "api", "db", "job"];
+/// Users look for the same few names, so that they meet. Each has a sign that no id has: a short name without one is now and then
+/// the beginning of another service's id, by which the API finds a service, too, as Docker does.
+const NAMES: [&str; 4] = ["the-web", "the-api", "the-db", "the-job"];
 /// Images with the embedded engine's manners: some are slow to pull, some do not stop when asked.
 const IMAGES: [&str; 5] = ["web:1", "web:2", "web:3", "slow:800", "stubborn"];
 /// Replicas of a service at most.
