@@ -198,12 +198,25 @@ impl Runner {
         if before != wanted {
             // What was removed in the meantime, or is on its way: the container keeps what it has.
             let node = self.node_facts(order).await?;
-            let Ok(Some(new)) = host_files(order, false, &node) else { return Ok(()) };
+            let new = match host_files(order, false, &node) {
+                Ok(Some(new)) => new,
+                Ok(None) => return Ok(()),
+                Err(error) => {
+                    tracing::warn!(task = %order.task.id, "secrets or configs cannot be updated in place: {error}");
+                    return Ok(());
+                }
+            };
             files.put(&place, &new).await?;
             for signal in signals(&before, &order.task) {
                 let Some(id) = &self.container else { break };
                 tracing::info!(task = %order.task.id, ?signal, "secrets or configs were updated in place");
-                self.context.engine.signal(id, signal.as_str()).await?;
+                match self.context.engine.signal(id, signal.as_str()).await {
+                    // It would refuse again, for as long as the task runs; the file is what it should be.
+                    Err(EngineError::Refused(why)) => {
+                        tracing::warn!(task = %order.task.id, ?signal, "the container is not told of it: {why}");
+                    }
+                    told => told?,
+                }
             }
             // Last: an agent that stops in between does it again.
             files.mark(&place, &wanted).await?;

@@ -241,8 +241,9 @@ impl Worker {
     }
 
     fn act(&mut self, effects: Effects) {
-        *self.handle.position.lock() = self.set.position;
+        // In this order: a session that asks from this position must not say that it has what was revoked before it.
         *self.handle.granted.lock() = self.set.data.keys().cloned().collect();
+        *self.handle.position.lock() = self.set.position;
         if effects.set_changed {
             self.give_orders();
         }

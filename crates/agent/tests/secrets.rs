@@ -3,7 +3,8 @@
 mod common;
 
 use common::{World, node_id, task, task_id, wanted};
-use engine::Engine as _;
+use engine::embedded::Call;
+use engine::{Engine as _, EngineError};
 use model::{
     ConfigReference, ConfigTarget, Data, Dependency, FileMode, FileTarget, Given, Payload, PayloadId, SecretReference,
     Signal, Task, TaskState,
@@ -133,6 +134,26 @@ async fn data_that_is_updated_in_place_is_there_before_the_signal() {
     world.start().await;
     world.until("the container is told again", |w| w.engine.signals().len() == 2).await;
     assert_eq!((files(&world), world.engine.starts().len()), (expected(3), 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_signal_that_the_engine_refuses_is_not_sent_for_ever() {
+    let world = World::started(1).await;
+    has(&world, &[secret(1), config()]);
+    world.manager().assign(1, vec![using(task(1, "web"), 1)]);
+    world.until_state(1, TaskState::Running).await;
+    let refused = EngineError::Refused("Invalid signal: SIGUSR1".into());
+    world.engine.faults().fail_next(Call::Stop, 1, refused);
+    has(&world, &[secret(2), config()]);
+    world.manager().assign(1, vec![using(task(1, "web"), 2)]);
+    world.until("the file is replaced", |w| files(w) == expected(2)).await;
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert!(world.engine.signals().is_empty(), "refused once is refused");
+    // What comes after it is told as ever.
+    has(&world, &[secret(3), config()]);
+    world.manager().assign(1, vec![using(task(1, "web"), 3)]);
+    world.until("the container is told", |w| w.engine.signals().len() == 1).await;
+    assert_eq!(files(&world), expected(3));
 }
 
 #[tokio::test(start_paused = true)]

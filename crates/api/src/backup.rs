@@ -2,7 +2,7 @@
 
 use crate::reply::{Reply, full, json};
 use crate::request::Request;
-use crate::{Api, cluster, read};
+use crate::{Api, cluster, tokens};
 use docker_api::Failure;
 use http::{HeaderValue, Response, header};
 use model::{Cluster, NodeId};
@@ -41,6 +41,8 @@ struct BackupRequest {
 
 /// `POST /swarmlite/backup`: the sealed file.
 pub(crate) async fn create(api: &Api, mut request: Request) -> Result<Reply, Failure> {
+    // In no swarm, a worker, or locked: that comes first.
+    api.store()?;
     let sent: BackupRequest = request.json().await?;
     let Some(text) = sent.key.filter(|key| !key.0.is_empty()) else {
         return Err(Failure::bad_request(
@@ -57,21 +59,26 @@ pub(crate) async fn create(api: &Api, mut request: Request) -> Result<Reply, Fai
 /// `GET /swarmlite/gossip`
 pub(crate) fn gossip(api: &Api) -> Result<Reply, Failure> {
     let view = api.deps().swarm.gossip();
-    view.map(|view| json(&view)).ok_or_else(|| Failure::new(503, docker_api::errors::NOT_IN_SWARM))
+    view.map(|view| json(&view)).ok_or_else(|| {
+        // Why there is none: in no swarm, or locked.
+        api.store().err().unwrap_or_else(|| Failure::new(503, docker_api::errors::NOT_IN_SWARM))
+    })
 }
 
 /// `POST /swarmlite/gossip/rotate`: the leader makes a new key as soon as no other change is under way. The answer is the id of the key
 /// that is to be replaced; `GET /swarmlite/gossip` shows how far it has come.
 pub(crate) async fn rotate(api: &Api) -> Result<Reply, Failure> {
-    let (store, snapshot) = api.read_to_write().await?;
-    let cluster = snapshot.cluster();
-    let mut cluster = Cluster::clone(cluster.ok_or_else(|| Failure::new(503, docker_api::errors::MANAGER_NOT_READY))?);
-    let newest = cluster.gossip_keys.iter().map(|k| k.id).max().unwrap_or_default();
+    let (_, snapshot) = api.read_to_write().await?;
+    let cluster = snapshot.cluster().ok_or_else(cluster::no_cluster)?;
+    let newest_of = |cluster: &Cluster| cluster.gossip_keys.iter().map(|k| k.id).max().unwrap_or_default();
+    let mut newest = newest_of(cluster);
     if !cluster.security.gossip_rotation.asked {
-        cluster.security.gossip_rotation.asked = true;
-        let mut tx = api.transaction();
-        tx.update(cluster);
-        store.propose(tx).await.map_err(read::propose_failure)?;
+        tokens::change(api, |cluster, _| {
+            newest = newest_of(cluster);
+            cluster.security.gossip_rotation.asked = true;
+            Ok(())
+        })
+        .await?;
     }
     Ok(json(&serde_json::json!({ "Replaces": newest })))
 }

@@ -37,7 +37,8 @@ fn admitted(
 ) -> Result<(&'static Row, Path, Option<OwnedSemaphorePermit>), Failure> {
     let path = Path::parse(parts.uri.path())?;
     let row = access::decide(caller, &parts.method, &path, api.deps().seams.clock.unix_now())?;
-    if caller.until.is_some() && !matches!(parts.method, Method::GET | Method::HEAD) {
+    // What becomes a tunnel may change anything, whatever its method.
+    if caller.until.is_some() && (row.upgrades || !matches!(parts.method, Method::GET | Method::HEAD)) {
         tracing::info!(caller = caller.name, method = %parts.method, path = path.rest, "a change over the API's TCP port");
     }
     let lasting = row.lasts.then(|| api.stream()).transpose()?;

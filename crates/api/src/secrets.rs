@@ -16,6 +16,10 @@ use store::{Conflict, ProposeError, Snapshot, Transaction};
 
 /// The first version of the API that has templates.
 const TEMPLATING_SINCE: ApiVersion = ApiVersion(1, 37);
+/// All secrets' and configs' data together, versions that are still in use included. Every manager holds them in memory, and a
+/// snapshot beyond 512 MiB would be taken by no manager and restored from no backup; this leaves room for all else. It is judged
+/// by what this manager knows, so that requests at the same moment may exceed it by a little.
+const DATA_BYTES_IN_ALL_MAX: usize = 128 << 20;
 /// How often a removal is judged again because a service came to use it meanwhile.
 const ATTEMPTS: usize = 4;
 
@@ -190,9 +194,27 @@ pub(crate) async fn create(api: &Api, mut request: Request, which: Which) -> Res
     }
     let mut tx = api.transaction();
     let id = api.deps().seams.rand.id25();
+    let bytes = sent.data.0.len();
     add_new(&mut tx, which, &id, sent)?;
-    api.store()?.propose(tx).await.map_err(read::propose_failure)?;
+    let store = api.store()?;
+    check_room(&store.local(), bytes)?;
+    store.propose(tx).await.map_err(read::propose_failure)?;
     Ok(json_with(StatusCode::CREATED, &IdResponse { id }))
+}
+
+/// There is room for that many more bytes of data.
+fn check_room(snapshot: &Snapshot, bytes: usize) -> Result<(), Failure> {
+    let held: usize = snapshot.payloads().map(|p| p.data.expose().len()).sum();
+    if held.saturating_add(bytes) <= DATA_BYTES_IN_ALL_MAX {
+        return Ok(());
+    }
+    Err(Failure::rpc(
+        Code::FailedPrecondition,
+        format_args!(
+            "the secrets and configs of the swarm hold {held} bytes, and can hold {DATA_BYTES_IN_ALL_MAX} together: remove some that \
+             no service uses"
+        ),
+    ))
 }
 
 fn add_new(tx: &mut Transaction, which: Which, id: &str, sent: SecretOrConfigSpec) -> Result<(), Failure> {
@@ -255,12 +277,15 @@ pub(crate) async fn update(api: &Api, mut request: Request, which: Which, what: 
     if version != now.version() {
         return Err(Failure::out_of_sequence());
     }
+    let bytes = data.as_ref().map_or(0, |data| data.expose().len());
     let mut tx = api.transaction();
     let changed = match &now {
         Either::Secret(s) => grants::update_secret(&mut tx, &snapshot, s, sent.labels, data),
         Either::Config(c) => grants::update_config(&mut tx, &snapshot, c, sent.labels, data),
     };
-    changed.map_err(|e| Failure::rpc(Code::FailedPrecondition, e))?;
+    if changed.map_err(|e| Failure::rpc(Code::FailedPrecondition, e))? {
+        check_room(&snapshot, bytes)?;
+    }
     store.propose(tx).await.map_err(read::propose_failure)?;
     Ok(empty())
 }

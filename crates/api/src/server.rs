@@ -24,8 +24,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// Connections served at once from one socket. Followed logs and events hold one each; beyond it, new ones wait.
 pub(crate) const CONNECTIONS_MAX: usize = 1024;
-/// Event streams, followed logs and tunnels (exec, attach, build) at once, from wherever: half of the connections, so that
-/// there is always room for a question.
+/// Event streams, followed logs and tunnels (exec, attach, build) at once: half of the connections, so that there is always
+/// room for a question. The port has as many of its own (an [`Api`] for each listener), so that it cannot take the socket's.
 pub(crate) const STREAMS_MAX: usize = 512;
 /// Connections served at once from a port behind a [`Gate`], and from one address; beyond it, new ones are closed.
 const GATED_CONNECTIONS: (usize, usize) = (512, 128);
@@ -189,7 +189,9 @@ impl Api {
             .max_headers(HEADERS_MAX)
             .max_buf_size(HEAD_BYTES_MAX);
         let patience = Patience::default();
-        let stream = TokioIo::new(Stalling::new(stream, patience.clone()));
+        let now = self.deps().seams.clock.unix_now();
+        let life = caller.until.map(|until| until.saturating_sub(now));
+        let stream = TokioIo::new(Stalling::new(stream, patience.clone(), life));
         let from = Arc::new(Origin { caller, patience });
         let api = self.clone();
         let service = service_fn(move |request: Request<Incoming>| {

@@ -1,4 +1,5 @@
-//! A connection that breaks when its reader does not read: what is written for it would otherwise wait here for ever.
+//! A connection that breaks when its reader does not read (what is written for it would otherwise wait here for ever), and
+//! when the certificate that opened it ends, whatever it has become meanwhile: an event stream, a tunnel.
 
 use seams::BoxStream;
 use std::io;
@@ -23,6 +24,8 @@ pub(crate) struct Stalling {
     patience: Patience,
     /// Armed while a write waits.
     timeout: Option<Pin<Box<Sleep>>>,
+    /// When the certificate at its other end ends.
+    end: Option<Pin<Box<Sleep>>>,
 }
 
 // === impl Patience ===
@@ -37,8 +40,20 @@ impl Patience {
 // === impl Stalling ===
 
 impl Stalling {
-    pub(crate) fn new(stream: BoxStream, patience: Patience) -> Stalling {
-        Stalling { stream, patience, timeout: None }
+    /// The connection, which breaks after `life` if there is one.
+    pub(crate) fn new(stream: BoxStream, patience: Patience, life: Option<Duration>) -> Stalling {
+        let end = life.map(|life| Box::pin(tokio::time::sleep(life)));
+        Stalling { stream, patience, timeout: None, end }
+    }
+
+    /// Fails from the moment on at which the certificate has ended.
+    fn alive(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
+        match self.end.as_mut().map(|end| end.as_mut().poll(cx)) {
+            Some(Poll::Ready(())) => {
+                Err(io::Error::new(io::ErrorKind::TimedOut, "the client's certificate has expired"))
+            }
+            Some(Poll::Pending) | None => Ok(()),
+        }
     }
 
     /// What a write came to, or the end of patience.
@@ -59,12 +74,14 @@ impl Stalling {
 
 impl AsyncRead for Stalling {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        self.alive(cx)?;
         Pin::new(&mut self.stream).poll_read(cx, buf)
     }
 }
 
 impl AsyncWrite for Stalling {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        self.alive(cx)?;
         let written = Pin::new(&mut self.stream).poll_write(cx, buf);
         self.judge(cx, written)
     }
@@ -74,6 +91,7 @@ impl AsyncWrite for Stalling {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        self.alive(cx)?;
         let written = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
         self.judge(cx, written)
     }
@@ -83,6 +101,7 @@ impl AsyncWrite for Stalling {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.alive(cx)?;
         let flushed = Pin::new(&mut self.stream).poll_flush(cx);
         self.judge(cx, flushed)
     }

@@ -154,8 +154,9 @@ fn check_labels(labels: &BTreeMap<String, String>) -> Result<(), Failure> {
     }
 }
 
-/// Changes the cluster object, and forgets the tokens that are over.
-async fn change(
+/// Changes the cluster object, and forgets the tokens that are over. For changes of which the caller has seen nothing before: they
+/// are made again when somebody else changes the object at the same moment.
+pub(crate) async fn change(
     api: &Api,
     mut what: impl FnMut(&mut Cluster, Timestamp) -> Result<(), Failure>,
 ) -> Result<(), Failure> {

@@ -23,8 +23,8 @@ use tokio::time::Instant;
 
 const VIEWER: Right = Right::Viewer;
 
-/// Gives everybody the same right; never answers somebody who sends `silent` first.
-struct TestGate(Right);
+/// Gives everybody the same right, until then; never answers somebody who sends `silent` first.
+struct TestGate(Right, Duration);
 
 #[async_trait]
 impl Gate for TestGate {
@@ -32,9 +32,7 @@ impl Gate for TestGate {
         let mut first = [0];
         stream.read_exact(&mut first).await?;
         match first[0] {
-            b'!' => {
-                Ok((stream, Caller { right: self.0, name: "ada".into(), until: Some(Duration::from_secs(1 << 40)) }))
-            }
+            b'!' => Ok((stream, Caller { right: self.0, name: "ada".into(), until: Some(self.1) })),
             _ => Err(io::Error::other("no certificate")),
         }
     }
@@ -61,10 +59,15 @@ struct Port(mpsc::UnboundedSender<(BoxStream, SocketAddr)>);
 
 impl Port {
     fn open(world: &World, right: Right) -> Port {
+        Port::open_until(world, right, Duration::from_secs(1 << 40))
+    }
+
+    fn open_until(world: &World, right: Right, until: Duration) -> Port {
         let (sender, receiver) = mpsc::unbounded_channel();
         let (api, tasks) = (world.api.clone(), world.tasks.clone());
         let listener = Box::new(MemListener(tokio::sync::Mutex::new(receiver)));
-        world.tasks.spawn("port", async move { api.serve_gated(listener, Arc::new(TestGate(right)), tasks).await });
+        let gate = Arc::new(TestGate(right, until));
+        world.tasks.spawn("port", async move { api.serve_gated(listener, gate, tasks).await });
         Port(sender)
     }
 
@@ -274,6 +277,25 @@ async fn attack_18_a_connection_too_many_to_the_socket_waits_for_an_idle_one_to_
     assert_eq!(&first, b"HTTP/1.1 200");
     assert!(start.elapsed() <= Duration::from_secs(11), "{:?}", start.elapsed());
     drop(idle);
+}
+
+#[tokio::test(start_paused = true)]
+async fn attack_08_connections_to_the_api_end_with_their_certificate() {
+    let world = manager().await;
+    // 100 s after the present time of this world.
+    let port = Port::open_until(&world, Right::Admin, Duration::from_secs(1_700_000_100));
+    let mut events = port.connect(1);
+    events.write_all(b"!GET /events HTTP/1.1\r\nHost: x\r\n\r\n").await.expect("sent");
+    let mut head = [0; 15];
+    events.read_exact(&mut head).await.expect("a head");
+    assert_eq!(&head, b"HTTP/1.1 200 OK");
+    tokio::time::sleep(Duration::from_secs(99)).await;
+    let seen = tokio::time::timeout(Duration::from_millis(500), events.read_to_end(&mut Vec::new())).await;
+    assert!(seen.is_err(), "it is good until its end");
+    tokio::time::timeout(Duration::from_secs(2), events.read_to_end(&mut Vec::new()))
+        .await
+        .expect("cut")
+        .expect("read");
 }
 
 #[tokio::test(start_paused = true)]

@@ -75,9 +75,12 @@ async fn a_locked_manager_says_so_everywhere() {
     let world = manager().await;
     world.swarm.view.lock().state = LocalState::Locked;
     *world.swarm.store.lock() = Err(NotManager::Locked);
-    for path in ["/swarm", "/swarm/unlockkey", "/nodes", "/services", "/tasks"] {
+    *world.swarm.outcome.lock() = Err(SwarmError::NotInSwarm);
+    for path in ["/swarm", "/swarm/unlockkey", "/nodes", "/services", "/tasks", "/swarmlite/tokens"] {
         world.get(path).await.is(503, LOCKED);
     }
+    world.post("/swarmlite/tokens", &json!({"Role": "worker"})).await.is(503, LOCKED);
+    world.post("/swarmlite/backup", &json!({})).await.is(503, LOCKED);
     world.post("/swarm/update?version=1", &json!({"Name": "default"})).await.is(503, LOCKED);
     let info: Value = world.get("/info").await.ok(200).json();
     assert_eq!(info["Swarm"]["LocalNodeState"], "locked");

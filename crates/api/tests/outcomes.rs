@@ -115,6 +115,25 @@ async fn an_unknown_outcome_is_called_unknown() {
 }
 
 #[tokio::test]
+async fn what_depends_on_no_version_is_tried_again_when_a_node_joins_at_the_same_moment() {
+    let (world, store) = troubled().await;
+    let version = world.version_of("/swarm").await;
+    let lost = || {
+        let id = world.store.local().cluster().expect("a cluster").id.clone();
+        store.proposals.lock().push(Conflict::Changed { id: id.into(), expected: version, actual: version + 1 }.into());
+    };
+    lost();
+    world.post("/swarmlite/tokens", &json!({"Role": "worker"})).await.ok(201);
+    let made = world.get("/swarmlite/tokens").await.ok(200).json();
+    assert_eq!(made.as_array().map(Vec::len), Some(1), "{made}");
+    lost();
+    world.delete(&format!("/swarmlite/tokens/{}", made[0]["ID"].as_str().expect("an id"))).await.ok(204);
+    lost();
+    world.post("/swarmlite/gossip/rotate", &json!({})).await.ok(200);
+    assert!(world.store.local().cluster().expect("a cluster").security.gossip_rotation.asked);
+}
+
+#[tokio::test]
 async fn a_lost_race_for_a_version_is_out_of_sequence() {
     let (world, store) = troubled().await;
     world.service("web", 1).await;

@@ -251,6 +251,34 @@ async fn versions_of_data_are_bounded() {
 }
 
 #[tokio::test]
+async fn all_data_together_is_bounded() {
+    use store::StoreClient as _;
+    let world = manager().await;
+    create(&world, "secrets", "db", "x").await;
+    let largest: std::sync::Arc<[u8]> = vec![b'x'; model::limits::CONFIG_BYTES_END - 1].into();
+    for n in 0..131_usize {
+        let spec = model::ConfigSpec {
+            name: format!("c{n}").parse().expect("a name"),
+            labels: Default::default(),
+            templating: None,
+        };
+        let data = model::Data::of_config(largest.clone()).expect("not too large");
+        let mut tx = store::Transaction::new(model::Timestamp(1));
+        control::grants::create_config(&mut tx, support::id('g', n).parse().expect("an id"), spec, data);
+        world.store.propose(tx).await.expect("room");
+    }
+    let says = "rpc error: code = FailedPrecondition desc = the secrets and configs of the swarm hold 134143870 bytes, and can \
+                hold 134217728 together: remove some that no service uses";
+    let large = "y".repeat(100_000);
+    world.post("/secrets/create", &spec("more", &large)).await.is(400, says);
+    let now = world.version_of("/secrets/db").await;
+    update(&world, "secrets", "db", now, &spec("db", &large)).await.is(400, says);
+    // What is small still fits, and no data is no more data.
+    update(&world, "secrets", "db", now, &json!({"Name": "db", "Labels": {"a": "b"}})).await.ok(200);
+    create(&world, "secrets", "small", "y").await;
+}
+
+#[tokio::test]
 async fn a_service_is_given_what_is_there_and_it_comes_back_as_it_was_sent() {
     let world = manager().await;
     let (secret, config) = (create(&world, "secrets", "db", "x").await, create(&world, "configs", "site", "y").await);

@@ -96,8 +96,9 @@ impl WrongTokens {
     }
 }
 
-/// One subscriber's addresses count as one: an IPv6 host has 2^64 of them.
-fn network_of(source: IpAddr) -> IpAddr {
+/// What counts as one source where sources are counted: an IPv4 address, or an IPv6 /64, as whoever has one address of that has
+/// all 2^64.
+pub fn network_of(source: IpAddr) -> IpAddr {
     match source.to_canonical() {
         IpAddr::V6(v6) => IpAddr::V6((u128::from(v6) & !u128::from(u64::MAX)).into()),
         v4 => v4,

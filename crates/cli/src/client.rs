@@ -311,7 +311,11 @@ impl Client {
             request = request.header(*name, value);
         }
         let request = request.body(Full::new(body)).map_err(|e| broken(e.to_string()))?;
-        let response = sender.send_request(request).await.map_err(|e| broken(e.to_string()))?;
+        let response = sender.send_request(request).await.map_err(|e| match &self.host {
+            // What a TLS port says to this is an alert.
+            Host::Tcp(_) if e.is_parse() => broken(format!("{e}; if the port wants TLS, use --tlsverify")),
+            _ => broken(e.to_string()),
+        })?;
         if response.status().is_success() {
             return Ok(response);
         }

@@ -100,6 +100,15 @@ fn a_wiped_cluster_is_restored_from_a_backup_with_its_services_and_secrets() {
     assert!(!file.windows(9).any(|w| w == b"swordfish"));
     place.ok(&["backup", "verify", "--key-file", "key", "b.bak"]);
     place.refused(&["backup", "verify", "--key-file", "other", "b.bak"], "the key does not fit this backup");
+    place.refused(&["backup", "verify", "b.bak"], "the backup's key is needed");
+    // The environment counts where there is no flag, and is in no flag's way.
+    for (variable, args) in [
+        (key.as_str(), &["backup", "verify", "b.bak"] as &[_]),
+        ("of another backup", &["backup", "verify", "--key-file", "key", "b.bak"]),
+    ] {
+        let verified = place.command(args).env("SWARMLITE_BACKUP_KEY", variable).output().expect("starts");
+        assert!(verified.status.success(), "{args:?}: {}", text(&verified.stderr));
+    }
     place.refused(&["restore", "--key-file", "other", "--data-dir", "new", "b.bak"], "the key does not fit");
     place.refused(&["restore", "--key-file", "key", "--data-dir", "dev", "b.bak"], "is not empty");
     place.refused(&["restore", "--key-file", "key", "--data-dir", "new", "key"], "this is no backup");

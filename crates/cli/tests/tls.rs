@@ -120,6 +120,12 @@ async fn the_command_line_speaks_mutual_tls_with_dockers_flags_and_environment()
     let standing = good(daemon.run("admin", &["swarm", "join-token", "-q", "worker"]).await);
     assert_ne!(standing, good(daemon.run("admin", &["swarm", "join-token", "--rotate", "-q", "worker"]).await));
 
+    for args in [&["swarm", "join-token", "worker"] as &[&str], &["swarm", "join-token", "-q", "manager"]] {
+        let unseen = daemon.run("viewer", args).await;
+        assert!(unseen.code == Some(1) && unseen.stderr.contains("to a viewer's certificate"), "{unseen:?}");
+        assert_eq!(unseen.stdout, "", "no command with an empty token");
+    }
+
     let denied = daemon.run("viewer", &["swarm", "join-token", "revoke", "x"]).await;
     assert!(denied.code == Some(1) && denied.stderr.contains("permission denied"), "{denied:?}");
     // Certificates of somebody else's authority, and none.
@@ -127,6 +133,7 @@ async fn the_command_line_speaks_mutual_tls_with_dockers_flags_and_environment()
     plain.env_remove("DOCKER_TLS_VERIFY");
     let plain = finish(plain).await;
     assert!(plain.code == Some(1) && plain.stdout.is_empty(), "a loopback port without TLS: {plain:?}");
+    assert!(plain.stderr.contains("if the port wants TLS, use --tlsverify"), "{plain:?}");
     let mut wrong_name = swarmlite(&["-H", "tcp://localhost:1", "--tlsverify", "node", "ls"]);
     wrong_name.env("DOCKER_CERT_PATH", &dir);
     assert!(finish(wrong_name).await.stderr.contains("Cannot connect to the Swarmlite daemon at tcp://localhost:1"));
@@ -160,6 +167,12 @@ async fn what_join_token_asks_for_is_what_was_said() {
         daemon.body_of("POST /v1.47/swarmlite/tokens"),
         json!({"Role": "manager", "Uses": 3, "Labels": {"a": "b", "c": ""}})
     );
+    // In no swarm, or locked: the daemon says so.
+    let locked = FakeDaemon::start()
+        .on("GET /swarm", Reply::raw(503, "application/json", r#"{"message":"unlock it"}"#))
+        .on("GET /info", Reply::json(json!({"Swarm": {"NodeID": ""}})));
+    let run = locked.run(&["swarm", "join-token", "worker"]).await;
+    assert_eq!((run.code, run.stderr.as_str()), (Some(1), "Error response from daemon: unlock it\n"));
     for (args, code, part) in [
         (&["create", "--ttl", "0s", "worker"] as &[&str], 125, "must be more than 0"),
         (&["create", "--uses", "0", "worker"], 125, "must be at least 1"),

@@ -13,7 +13,7 @@ use crate::service::Context;
 use crate::slot::Slots;
 use model::{
     Config, ConfigId, ConfigSpec, ContainerSpec, Data, Dependency, Given, Payload, PayloadId, Secret, SecretId,
-    SecretSpec, Service, ServiceSpec, Signal, Templating, UpdateBy, limits,
+    SecretSpec, Service, ServiceSpec, Signal, TaskSpec, Templating, UpdateBy, limits,
 };
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -251,6 +251,24 @@ fn next_step(snapshot: &Snapshot, service: &Service, of: &Dependency, given: &Gi
     }
 }
 
+/// Gives a spec that comes back what there is of the data that was forgotten meanwhile: while the service did not name the
+/// secret or config, nothing kept the old version.
+pub(crate) fn replace_forgotten(snapshot: &Snapshot, spec: &mut ServiceSpec) {
+    let is_forgotten = |id: &PayloadId| snapshot.payload(id).is_none();
+    if !spec.task.container.payloads().any(|id| is_forgotten(&id)) {
+        return;
+    }
+    let container = &mut Arc::make_mut(&mut spec.task).container;
+    let replace = |of: Dependency, given: &mut Given| {
+        let forgotten = given.version.is_some_and(|version| is_forgotten(&PayloadId { of: of.clone(), version }));
+        if let (true, Some(now)) = (forgotten, current(snapshot, &of)) {
+            *given = Given { version: Some(now.version), signal: None, templating: now.templating };
+        }
+    };
+    container.secrets.iter_mut().for_each(|r| replace(r.dependency(), &mut r.given));
+    container.configs.iter_mut().for_each(|r| replace(r.dependency(), &mut r.given));
+}
+
 /// True when the service was rolled back from this very version, and not changed since: it is not tried again.
 fn was_taken_back(service: &Service, of: &Dependency, version: u64) -> bool {
     use model::UpdateState::{RollbackCompleted, RollbackPaused, RollbackStarted};
@@ -267,7 +285,7 @@ pub(crate) fn check_given(planner: &mut Planner<'_>, service: &Service) {
     container.payloads().for_each(|id| planner.check(Check::Exists { id: id.into() }));
 }
 
-/// Gives the service's data to tasks that take it in place: their spec differs in nothing else.
+/// Gives the service's data to tasks that take it in place: their spec differs in nothing else that matters to them.
 pub(crate) fn refresh(context: &Context<'_>, slots: &mut Slots) {
     let service = context.service;
     let wanted = &service.spec.task;
@@ -279,10 +297,27 @@ pub(crate) fn refresh(context: &Context<'_>, slots: &mut Slots) {
         if Arc::ptr_eq(has, wanted) || has == wanted || item.task.status.state.is_terminal() {
             continue;
         }
-        if has.is_same_but_data(wanted) && all_by_signal(&has.container, &wanted.container) {
-            item.edit().spec = wanted.clone();
+        if all_by_signal(&has.container, &wanted.container)
+            && let Some(new) = with_data_of(has, wanted).filter(|new| new != has)
+        {
+            item.edit().spec = new;
         }
     }
+}
+
+/// The task's spec with the data that is wanted; `None` when more than the data differs. A task keeps the credentials that its
+/// image was pulled with.
+fn with_data_of(has: &TaskSpec, wanted: &Arc<TaskSpec>) -> Option<Arc<TaskSpec>> {
+    if has.is_same_but_data(wanted) {
+        return Some(wanted.clone());
+    }
+    let mut new = has.clone();
+    new.container.registry_auth.clone_from(&wanted.container.registry_auth);
+    new.is_same_but_data(wanted).then(|| {
+        new.container.take_data(&wanted.container);
+        new.container.registry_auth.clone_from(&has.container.registry_auth);
+        Arc::new(new)
+    })
 }
 
 fn all_by_signal(has: &ContainerSpec, wanted: &ContainerSpec) -> bool {
@@ -304,6 +339,10 @@ pub(crate) fn prune(planner: &mut Planner<'_>) {
         let of = &payload.id.of;
         let is_current = current(snapshot, of).is_some_and(|c| c.version == payload.id.version);
         if is_current || snapshot.is_given(&payload.id) || planner.room() == 0 {
+            continue;
+        }
+        // A service that named it no more is just being rolled back to it.
+        if planner.relies_on(&(&payload.id).into()) {
             continue;
         }
         let named = ObjectId::from(of);

@@ -2,7 +2,7 @@
 
 use crate::scheduler::ClusterView;
 use crate::service::is_away;
-use model::{Availability, NodeId, ServiceId, Task, TaskSpec, Timestamp, limits};
+use model::{Availability, NodeId, Service, ServiceId, Task, TaskSpec, Timestamp, limits};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use store::{Check, Object, ObjectId, Snapshot, Transaction};
@@ -104,6 +104,11 @@ impl<'a> Planner<'a> {
         self.budget.changes.saturating_sub(self.transaction.changes.len())
     }
 
+    /// True when nothing fits any more.
+    pub(crate) fn is_full(&self) -> bool {
+        self.room() == 0 || self.budget.bytes == 0
+    }
+
     /// Asks to look at the service again at `at`, or before.
     pub(crate) fn wake(&mut self, service: &ServiceId, at: Timestamp) {
         self.wakes.entry(service.clone()).and_modify(|w| *w = at.min(*w)).or_insert(at);
@@ -137,18 +142,24 @@ impl<'a> Planner<'a> {
         }
     }
 
+    /// True when the plan holds only while this object is there, or is as it was seen.
+    pub(crate) fn relies_on(&self, id: &ObjectId) -> bool {
+        self.checked.contains(id)
+    }
+
     /// Removes an object that nobody changed.
     pub(crate) fn remove(&mut self, id: impl Into<ObjectId>, version: u64) {
         self.take_bytes(CHANGE_OVERHEAD_BYTES);
         self.transaction.remove(id, version);
     }
 
-    /// Replaces an object.
-    pub(crate) fn update(&mut self, object: impl Into<Object>) {
-        let object = object.into();
-        self.check(Check::Unchanged { id: object.id(), version: object.meta().version });
-        self.take_bytes(CHANGE_OVERHEAD_BYTES);
-        self.transaction.changes.push(store::Change::Put(object));
+    /// Replaces a service. It always fits; what comes after it may not.
+    pub(crate) fn update(&mut self, service: Service) {
+        self.check(Check::Unchanged { id: (&service.id).into(), version: service.meta.version });
+        let specs = std::iter::once(&service.spec).chain(&service.previous_spec);
+        let bytes: usize = specs.map(|s| encoded_len(&s.task)).sum();
+        self.take_bytes(bytes + CHANGE_OVERHEAD_BYTES);
+        self.transaction.changes.push(store::Change::Put(Object::from(service)));
     }
 
     /// Adds the group if it fits; false when it does not. The first group always fits.

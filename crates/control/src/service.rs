@@ -45,7 +45,7 @@ pub(crate) fn is_away(node: Option<&Arc<Node>>) -> bool {
 
 /// Plans what the service needs.
 pub(crate) fn reconcile(planner: &mut Planner<'_>, id: &ServiceId) {
-    if planner.room() == 0 {
+    if planner.is_full() {
         return planner.wake(id, planner.now);
     }
     let snapshot = planner.snapshot;

@@ -210,6 +210,7 @@ fn roll_back(context: &Context<'_>, failed: &TaskId) -> Option<Service> {
         return None;
     }
     let refused = std::mem::replace(&mut service.spec, previous);
+    crate::grants::replace_forgotten(context.snapshot, &mut service.spec);
     if !refused.task.container.payloads().eq(service.spec.task.container.payloads()) {
         // Says which data was taken back, so that it is not rolled out again.
         service.previous_spec = Some(refused);

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use store::{Conflict, Snapshot, Transaction};
-use swarmlite_control::grants;
+use swarmlite_control::{Budget, grants};
 
 fn labels(update: &str) -> BTreeMap<String, String> {
     if update.is_empty() { BTreeMap::new() } else { [(UpdateBy::LABEL.to_owned(), update.to_owned())].into() }
@@ -195,6 +195,36 @@ fn signal_gives_new_data_to_the_tasks_that_run() {
 }
 
 #[test]
+fn other_credentials_for_the_registry_replace_no_task_that_was_updated_in_place() {
+    let mut world = World::with_nodes(3);
+    let secret = create(&mut world, 1, "signal");
+    let id = world.create_service("web", 2, using(&[&secret]));
+    world.settle();
+    assert!(update(&mut world, &secret, "two"));
+    world.settle();
+    let before = ids(&world.running(&id));
+    // What `service update --with-registry-auth --replicas 3` sends.
+    let old = world.service(&id).spec;
+    world.change_service(&id, |s| {
+        s.mode = Mode::Replicated { replicas: 3 };
+        let container = &mut Arc::make_mut(&mut s.task).container;
+        container.registry_auth = Some(RegistryAuth("new".into()));
+        container.secrets[0].given = Given::default();
+        s.keep_data_versions(&old);
+    });
+    world.settle();
+    assert!(before.iter().all(|t| ids(&world.running(&id)).contains(t)));
+    assert_eq!(versions(&world, &id), [2; 3]);
+    let auth = world.service(&id).spec.task.container.registry_auth.clone();
+    assert_eq!(auth, Some(RegistryAuth("new".into())), "the next pull needs them");
+    // And they are still told of new data, not replaced.
+    let before = ids(&world.running(&id));
+    assert!(update(&mut world, &secret, "three"));
+    world.settle();
+    assert_eq!((ids(&world.running(&id)), versions(&world, &id)), (before, vec![3; 3]));
+}
+
+#[test]
 fn data_that_makes_tasks_fail_pauses_the_update_and_better_data_takes_it_up_again() {
     let mut world = World::with_nodes(3);
     let secret = create(&mut world, 1, "");
@@ -256,6 +286,41 @@ fn a_rollback_to_what_is_not_there_any_more_pauses() {
     world.set_image(&id, "v2");
     world.settle();
     assert!(kept(&world, &secret).is_empty());
+}
+
+#[test]
+fn an_update_that_drops_a_secret_is_rolled_back_though_the_secret_was_updated_meanwhile() {
+    let mut world = World::with_nodes(3);
+    let secret = create(&mut world, 1, "keep");
+    let id = world.create_service_with("web", 1, using(&[&secret]), |s| {
+        s.update = Some(UpdateConfig { failure_action: FailureAction::Rollback, ..UpdateConfig::default() });
+    });
+    world.settle();
+    world.change_service(&id, |s| s.task = Arc::new(image("crash")));
+    assert!(update(&mut world, &secret, "two"));
+    // The only task with the first version is stopped for the one that will fail.
+    world.run_for(SECOND * 60);
+    assert_eq!(world.update_state(&id).unwrap().0, UpdateState::RollbackCompleted);
+    assert_eq!((versions(&world, &id), kept(&world, &secret)), (vec![2], vec![2]), "what there is has to do");
+}
+
+#[test]
+fn new_data_of_a_secret_that_many_large_services_use_fits_the_log() {
+    let mut world = World::with_nodes(3);
+    let secret = create(&mut world, 1, "");
+    let mut task = using(&[&secret]);
+    task.container.env = (0..200).map(|n| format!("VARIABLE_{n}={}", "x".repeat(100))).collect();
+    let services: Vec<ServiceId> = (0..64).map(|n| world.create_service(&format!("web{n}"), 1, task.clone())).collect();
+    world.control();
+    assert!(update(&mut world, &secret, "two"));
+    let batch =
+        swarmlite_control::reconcile_services(&world.snapshot(), services.clone(), world.now, Budget::default());
+    assert_eq!(batch.transaction.encode().map(|_| ()), Ok(()));
+    // What did not fit is not forgotten.
+    assert!(!batch.transaction.is_empty() && batch.wakes.values().any(|at| *at == world.now));
+    world.control();
+    let given = |id| world.service(id).spec.task.container.secrets[0].given.version;
+    assert!(services.iter().all(|id| given(id) == Some(2)));
 }
 
 fn versions_left(world: &World, id: &ServiceId) -> Vec<PayloadId> {

@@ -25,7 +25,8 @@ struct Bucket {
 }
 
 /// A token bucket for each proven source, and one for all others. Addresses are easily forged; so that a flood from made-up
-/// ones cannot fill the memory, a source is remembered only once a datagram of its opened.
+/// ones cannot fill the memory, a source is remembered only once a datagram of its was good.
+///
 #[derive(Debug)]
 pub(crate) struct Limiter {
     known: BTreeMap<SocketAddr, Bucket>,
@@ -62,7 +63,13 @@ impl Limiter {
         }
     }
 
-    /// A datagram of `source` opened.
+    /// How many sources are proven.
+    #[cfg(test)]
+    pub(crate) fn known(&self) -> usize {
+        self.known.len()
+    }
+
+    /// A datagram of `source` was good: it opened, is fresh, and a member's.
     pub(crate) fn proven(&mut self, source: SocketAddr, now: Instant) {
         if self.known.contains_key(&source) {
             return;
@@ -96,6 +103,43 @@ mod tests {
         assert_eq!(limiter.known.len(), 1, "strangers take no memory");
         let later = now + Duration::from_secs(1);
         assert_eq!((0..10_000).filter(|_| limiter.allow(source(9), later)).count(), STRANGERS_PER_SECOND as usize);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn attack_21_a_recorded_datagram_makes_no_proven_source() {
+        use crate::frame::Part;
+        use crate::transport::Receiver;
+        use crate::{GossipConfig, GossipTimings};
+        use tokio::sync::watch;
+
+        let id = |c: char| String::from(c).repeat(25).parse().unwrap();
+        let key = model::GossipKey { id: 1, key: [7; 32] };
+        let config = GossipConfig {
+            node_id: id('m'),
+            cluster_id: "c".repeat(25).parse().unwrap(),
+            listen_addr: source(0),
+            advertise_addr: source(0),
+            keys: watch::channel(vec![key.clone()]).1,
+            members: watch::channel([id('a'), id('m')].into()).1,
+            seeds: Default::default(),
+            timings: GossipTimings::default(),
+        };
+        let (at_ms, now) = (1_000_000_000, Instant::now());
+        let datagram = |sender: char, n: u8| {
+            let part =
+                Part { sender: id(sender), sent_unix_ms: at_ms, message_id: 1, index: 0, count: 1, payload: vec![] };
+            part.seal(&config.cluster_id, &key, &[n; 24]).unwrap()
+        };
+        let mut receiver = Receiver::new(now);
+        let (honest, foreign) = (datagram('a', 1), datagram('f', 2));
+        assert!(receiver.take(&honest, source(1), at_ms, now, &config).is_ok());
+        for n in 2..500 {
+            // The same again, and one of somebody who was removed; at last, an old one.
+            assert!(receiver.take(&honest, source(n), at_ms, now, &config).is_err());
+            assert!(receiver.take(&foreign, source(n), at_ms, now, &config).is_err());
+        }
+        assert!(receiver.take(&honest, source(1000), at_ms + 3_600_000, now, &config).is_err());
+        assert_eq!(receiver.known_sources(), 1);
     }
 
     #[tokio::test(start_paused = true)]

@@ -36,16 +36,24 @@ impl ReplayWindow {
         while self.seen.first().is_some_and(|(at, _)| *at < oldest) {
             self.seen.pop_first();
         }
-        if sent_ms < oldest || sent_ms < self.floor_ms || sent_ms > now_ms.saturating_add(SKEW_MS_MAX) {
+        let newest = now_ms.saturating_add(SKEW_MS_MAX);
+        if self.floor_ms > newest {
+            // It jumped back by more than the window. As it stands, the floor would shut everybody out until the clock is there again.
+            self.floor_ms = 0;
+        }
+        if sent_ms < oldest || sent_ms < self.floor_ms || sent_ms > newest {
             return Err(Refused::Stale);
         }
         if !self.seen.insert((sent_ms, nonce)) {
             return Err(Refused::Replayed);
         }
-        if self.seen.len() > REMEMBERED_MAX
-            && let Some((forgotten, _)) = self.seen.pop_first()
-        {
-            self.floor_ms = self.floor_ms.max(forgotten.saturating_add(1));
+        if self.seen.len() > REMEMBERED_MAX {
+            if self.seen.last().is_some_and(|(at, _)| *at > newest) {
+                // From before such a jump: too far ahead to be accepted now, so the last that needs to be remembered.
+                self.seen.pop_last();
+            } else if let Some((forgotten, _)) = self.seen.pop_first() {
+                self.floor_ms = self.floor_ms.max(forgotten.saturating_add(1));
+            }
         }
         Ok(())
     }
@@ -85,5 +93,21 @@ mod tests {
         }
         assert_eq!(window.seen.len(), REMEMBERED_MAX);
         assert_eq!(window.admit(now, nonce(0), now), Err(Refused::Stale));
+    }
+
+    #[test]
+    fn a_full_memory_does_not_shut_anybody_out_when_the_clock_jumps_back() {
+        let (ahead, now) = (2_000_000_000, 1_000_000_000);
+        let mut window = ReplayWindow::default();
+        for n in 0..REMEMBERED_MAX as u32 + 10 {
+            assert_eq!(window.admit(ahead + u64::from(n / 4), nonce(n), ahead), Ok(()));
+        }
+        // As they come from nodes that are some milliseconds apart.
+        for (n, late) in (0..1000_u32).zip([0, 30, 5, 80].into_iter().cycle()) {
+            let sent = now + u64::from(n) - late;
+            assert_eq!(window.admit(sent, nonce(100_000 + n), now + u64::from(n)), Ok(()), "{n}");
+            assert_eq!(window.admit(sent, nonce(100_000 + n), now + u64::from(n)), Err(Refused::Replayed), "{n}");
+        }
+        assert_eq!(window.seen.len(), REMEMBERED_MAX);
     }
 }

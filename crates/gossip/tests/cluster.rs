@@ -93,6 +93,21 @@ async fn a_restarted_node_is_live_again_with_its_new_facts_only() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_restarted_node_does_not_speak_to_its_former_self() {
+    let world = World::new();
+    let nodes = world.nodes(2).await;
+    live_is(&nodes[0], 0..2).await;
+    nodes[1].gossip.stop().await;
+    live_is(&nodes[0], 0..1).await;
+    // The others remember its former life, which is dead and at its address, and tell it.
+    let again = world.node(1).await;
+    live_is(&again, 0..2).await;
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    let counters = again.gossip.counters();
+    assert_eq!(counters.dropped(), 0, "an operator would look for somebody who replays: {counters:?}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn keys_rotate_without_anybody_being_missed() {
     let world = World::new();
     let nodes = world.nodes(5).await;

@@ -95,7 +95,7 @@ pub struct InvalidTarget {
     pub why: &'static str,
 }
 
-/// Files of a container that get into each other's way.
+/// Files of a container that get into each other's way, or where none may be.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TargetConflict {
     /// Two secrets, or two configs, are put at the same place. (SwarmKit's words.)
@@ -119,6 +119,16 @@ pub enum TargetConflict {
         what: String,
         /// What is there already.
         other: String,
+    },
+    /// A relative target ends where none may be put.
+    #[error("invalid target '{target}' of {what}: {why}")]
+    Reserved {
+        /// Where.
+        target: String,
+        /// Of what, with its name.
+        what: String,
+        /// What is there.
+        why: &'static str,
     },
     /// Too many for one service.
     #[error("a service can use at most {max} secrets and configs, not {0}", max = limits::DEPENDENCIES_PER_SERVICE_MAX)]
@@ -205,13 +215,8 @@ impl std::str::FromStr for TargetPath {
                 _ => {}
             }
         }
-        // What the kernel shows there is not ours to cover; and the directory of all secrets is no file.
-        let under = |dir: &str| s == dir || s.strip_prefix(dir).is_some_and(|rest| rest.starts_with('/'));
-        if under("/proc") || under("/sys") {
-            return refuse("nothing can be put under /proc or /sys");
-        }
-        if s == SECRETS_DIR || s == "/run" {
-            return refuse("it is a directory that secrets are put in");
+        if let Some(why) = reserved(s) {
+            return refuse(why);
         }
         Ok(TargetPath(s.to_owned()))
     }
@@ -296,7 +301,7 @@ impl ContainerSpec {
         secrets.chain(configs)
     }
 
-    /// Refuses files that get into each other's or a mount's way. To be asked before a spec is taken.
+    /// Refuses files that get into each other's, a mount's or the kernel's way. To be asked before a spec is taken.
     pub fn check_targets(&self) -> Result<(), TargetConflict> {
         let count = self.secrets.len() + self.configs.len();
         if count > limits::DEPENDENCIES_PER_SERVICE_MAX {
@@ -304,6 +309,10 @@ impl ContainerSpec {
         }
         let mut taken: BTreeMap<String, GrantedFile<'_>> = BTreeMap::new();
         for file in self.granted_files() {
+            // Relative targets of configs begin at the root: `proc/1/mem` is as bad as `/proc/1/mem`.
+            if let Some(why) = reserved(&file.path) {
+                return Err(TargetConflict::Reserved { target: file.target.path.to_string(), what: file.what(), why });
+            }
             if let Some(other) = taken.get(&file.path) {
                 return Err(other.collides(&file));
             }
@@ -380,6 +389,16 @@ impl GrantedFile<'_> {
     fn in_the_way(&self, other: String) -> TargetConflict {
         TargetConflict::InTheWay { target: self.target.path.to_string(), what: self.what(), other }
     }
+}
+
+/// Why no file may be put at this absolute path: what the kernel shows there is not ours to cover, and the directory of all
+/// secrets is no file.
+fn reserved(path: &str) -> Option<&'static str> {
+    let under = |dir: &str| path == dir || is_below(path, dir);
+    if under("/proc") || under("/sys") {
+        return Some("nothing can be put under /proc or /sys");
+    }
+    (path == SECRETS_DIR || path == "/run").then_some("it is a directory that secrets are put in")
 }
 
 fn is_below(path: &str, dir: &str) -> bool {

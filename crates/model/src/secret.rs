@@ -135,7 +135,8 @@ pub enum UpdateBy {
     Keep,
 }
 
-/// A signal for a container: `SIG` and 1 to 12 capital letters or digits (`SIGHUP`, `SIGUSR1`, `SIGRTMIN3`).
+/// A signal for a container: one that Linux has, `SIG` and its name (`SIGHUP`, `SIGUSR1`). What the engine does not know it would
+/// refuse on the node, where nobody sees it.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Signal(Arc<str>);
@@ -351,14 +352,19 @@ impl Signal {
         &self.0
     }
 
-    /// A name with or without `SIG`; `None` when it cannot be one.
+    /// A name with or without `SIG`; `None` when it is none.
     pub fn parse(name: &str) -> Option<Signal> {
         let short = name.strip_prefix("SIG").unwrap_or(name);
-        let ok = (1..=12).contains(&short.len()) && short.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit());
-        let named = short.bytes().next().is_some_and(|b| b.is_ascii_uppercase());
-        (ok && named).then(|| Signal(format!("SIG{short}").into()))
+        SIGNALS.contains(&short).then(|| Signal(format!("SIG{short}").into()))
     }
 }
+
+/// signal(7), but for the numbered real-time signals.
+const SIGNALS: [&str; 36] = [
+    "ABRT", "ALRM", "BUS", "CHLD", "CLD", "CONT", "FPE", "HUP", "ILL", "INT", "IO", "IOT", "KILL", "PIPE", "POLL",
+    "PROF", "PWR", "QUIT", "RTMAX", "RTMIN", "SEGV", "STKFLT", "STOP", "SYS", "TERM", "TRAP", "TSTP", "TTIN", "TTOU",
+    "URG", "USR1", "USR2", "VTALRM", "WINCH", "XCPU", "XFSZ",
+];
 
 impl TryFrom<String> for Signal {
     type Error = InvalidSignal;
@@ -433,9 +439,18 @@ mod tests {
         assert_eq!(UpdateBy::effective(&none, &label("signal")), UpdateBy::Signal(Signal::default()));
         let usr1 = UpdateBy::Signal(Signal::parse("USR1").unwrap());
         assert_eq!(UpdateBy::of_labels(&label("signal:SIGUSR1")), Ok(Some(usr1)));
-        for bad in
-            ["", "Roll", "signal:", "signal:1", "signal:SIG", "signal:hup", "signal:HUP\n", "signal:SIGKILLKILLKILLS"]
-        {
+        for bad in [
+            "",
+            "Roll",
+            "signal:",
+            "signal:1",
+            "signal:SIG",
+            "signal:SIGHUPP",
+            "signal:FOO",
+            "signal:hup",
+            "signal:HUP\n",
+            "signal:SIGKILLKILLKILLS",
+        ] {
             assert!(UpdateBy::of_labels(&label(bad)).is_err(), "{bad:?}");
             assert_eq!(UpdateBy::effective(&none, &label(bad)), UpdateBy::Roll, "{bad:?}");
         }

@@ -578,10 +578,21 @@ impl TaskSpec {
 
 impl ServiceSpec {
     /// Takes over which versions of the data of secrets and configs the service has, when the tasks are to be what they were:
-    /// scaling is no reason to replace any. To be called on a spec that came from outside, which says nothing of versions.
+    /// neither scaling nor other credentials for the registry are a reason to replace any. To be called on a spec that came
+    /// from outside, which says nothing of versions.
     pub fn keep_data_versions(&mut self, old: &ServiceSpec) {
-        if self.task.container.payloads().next().is_none() && self.task.is_same_but_data(&old.task) {
-            self.task = old.task.clone();
+        if self.task.container.payloads().next().is_some() {
+            return;
+        }
+        let mut with_same_auth = self.task.as_ref().clone();
+        with_same_auth.container.registry_auth.clone_from(&old.task.container.registry_auth);
+        if !with_same_auth.is_same_but_data(&old.task) {
+            return;
+        }
+        let auth = self.task.container.registry_auth.clone();
+        self.task = old.task.clone();
+        if self.task.container.registry_auth != auth {
+            Arc::make_mut(&mut self.task).container.registry_auth = auth;
         }
     }
 

@@ -4,15 +4,20 @@ use crate::daemon::DaemonError;
 use api::{Caller, Gate, Right};
 use async_trait::async_trait;
 use seams::{BoxStream, Clock, Disk, Listener};
+use socket2::{SockRef, TcpKeepalive};
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use tokio::net::{UnixListener, UnixStream};
+use std::time::Duration;
+use tokio::net::{TcpListener, UnixListener, UnixStream};
 use tokio_rustls::TlsAcceptor;
 
 /// The group that gets the socket when none was named and there is one of this name.
 const GROUP_DEFAULT: &str = "swarmlite";
+/// How long nothing comes over the port from a client before it is asked whether it is still there, how often then, and how
+/// many times without an answer. A machine that has vanished would otherwise hold what it followed open for ever.
+const KEEPALIVE: (Duration, Duration, u32) = (Duration::from_secs(60), Duration::from_secs(15), 4);
 /// Where the machine's groups are.
 const GROUP_FILE: &str = "/etc/group";
 
@@ -40,6 +45,9 @@ pub struct ApiTcp {
 
 /// The API's Unix socket.
 pub(crate) struct ApiSocket(UnixListener);
+
+/// The API's TCP port.
+struct ApiPort(TcpListener);
 
 /// Lets in who shows a certificate of the right authority.
 struct TlsGate(TlsAcceptor);
@@ -148,7 +156,35 @@ pub(crate) async fn bind_tcp(
 ) -> Result<(Box<dyn Listener>, Arc<dyn Gate>), DaemonError> {
     let gate = TlsGate::load(tcp, &*seams.disk, seams.clock.clone()).await?;
     let failed = |source| DaemonError::ApiAddr { addr: tcp.addr, source };
-    Ok((seams.net.listen(tcp.addr).await.map_err(failed)?, Arc::new(gate)))
+    Ok((Box::new(ApiPort::bind(tcp.addr).await.map_err(failed)?), Arc::new(gate)))
+}
+
+// === impl ApiPort ===
+
+impl ApiPort {
+    #[allow(clippy::disallowed_methods)] // as the socket: this shell's own
+    async fn bind(addr: SocketAddr) -> io::Result<ApiPort> {
+        let listener = TcpListener::bind(addr).await?;
+        let (time, interval, retries) = KEEPALIVE;
+        let keepalive = TcpKeepalive::new().with_time(time).with_interval(interval).with_retries(retries);
+        // What is accepted has it from the listener (tcp(7)).
+        SockRef::from(&listener).set_tcp_keepalive(&keepalive)?;
+        Ok(ApiPort(listener))
+    }
+}
+
+#[async_trait]
+impl Listener for ApiPort {
+    async fn accept(&self) -> io::Result<(BoxStream, SocketAddr)> {
+        let (stream, remote) = self.0.accept().await?;
+        // A connection that is gone already ends with its first read.
+        let _gone = stream.set_nodelay(true);
+        Ok((Box::new(stream), remote))
+    }
+
+    fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.0.local_addr()
+    }
 }
 
 // === impl TlsGate ===
@@ -207,6 +243,20 @@ mod tests {
             assert_eq!(find_group(GROUPS, name), found, "{name}");
         }
         assert_eq!(find_group("", "root"), None);
+    }
+
+    #[tokio::test]
+    #[allow(clippy::disallowed_methods)] // a client of the port
+    async fn a_client_that_has_vanished_is_noticed() {
+        let port = ApiPort::bind(SocketAddr::from(([127, 0, 0, 1], 0))).await.expect("a port");
+        let _client = tokio::net::TcpStream::connect(port.local_addr().expect("an address")).await.expect("connected");
+        let (accepted, _) = port.0.accept().await.expect("accepted");
+        let accepted = SockRef::from(&accepted);
+        let (time, interval, retries) = KEEPALIVE;
+        assert!(accepted.keepalive().expect("an option"));
+        assert_eq!(accepted.tcp_keepalive_time().expect("an option"), time);
+        assert_eq!(accepted.tcp_keepalive_interval().expect("an option"), interval);
+        assert_eq!(accepted.tcp_keepalive_retries().expect("an option"), retries);
     }
 
     #[tokio::test]

@@ -7,7 +7,7 @@
 
 use crate::manager::Manager;
 use api::{NewRoot, SwarmError};
-use ca::RejectedRoot;
+use ca::{RejectedRoot, RootDescription};
 use model::{Cluster, Node, NodeId, NodeState, RootCa, RootRotation, Timestamp};
 use seams::Rand;
 use std::fmt;
@@ -17,6 +17,9 @@ use tokio::time::Instant;
 
 /// After a finish that could not be written.
 const RETRY: Duration = Duration::from_millis(250);
+/// Between two looks at all nodes while a change is under way: in a large cluster every node's word is a commit of its own, and the
+/// leader has other things to do.
+const LOOK_AT_MOST: Duration = Duration::from_millis(250);
 /// Between two words on which nodes are waited for.
 const WORD_PERIOD: Duration = Duration::from_secs(10);
 /// Nodes named in one word.
@@ -57,13 +60,15 @@ pub(crate) enum Lacks {
 pub(crate) fn step(state: &Snapshot) -> Step {
     let rotation = state.cluster().and_then(|c| c.security.root_rotation.as_ref());
     let Some(rotation) = rotation else { return Step::Idle };
-    let awaited: Vec<Awaited> = state.nodes().filter_map(|node| await_node(node, &rotation.new)).collect();
+    // Read once: there may be ten thousand nodes.
+    let issuer = ca::describe_root(&rotation.new.cert_pem);
+    let root_pem = rotation.new.cert_pem.trim();
+    let awaited: Vec<Awaited> = state.nodes().filter_map(|node| await_node(node, issuer.as_ref(), root_pem)).collect();
     if awaited.is_empty() { Step::Finish } else { Step::Wait(awaited) }
 }
 
-fn await_node(node: &Node, new: &RootCa) -> Option<Awaited> {
+fn await_node(node: &Node, issuer: Option<&RootDescription>, root_pem: &str) -> Option<Awaited> {
     let said = node.description.as_ref().and_then(|d| d.tls.as_ref());
-    let issuer = ca::describe_root(&new.cert_pem);
     let lacks = match said {
         None => Lacks::Word,
         Some(tls) => {
@@ -72,7 +77,7 @@ fn await_node(node: &Node, new: &RootCa) -> Option<Awaited> {
             });
             if !has {
                 Lacks::Certificate
-            } else if !tls.trust_root_pem.contains(new.cert_pem.trim()) {
+            } else if !tls.trust_root_pem.contains(root_pem) {
                 Lacks::Trust
             } else {
                 return None;
@@ -143,6 +148,7 @@ pub(crate) async fn keep(manager: &Manager) {
                     last_word = Some(Instant::now());
                     tracing::info!("the change of the root certificate waits for {}", Names(&awaited));
                 }
+                tokio::time::sleep(LOOK_AT_MOST).await;
             }
             Step::Finish => {
                 if let Err(reason) = write_finish(manager).await {

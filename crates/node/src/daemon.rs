@@ -185,7 +185,7 @@ pub async fn run(
         hostname: config.hostname,
         ..NodeConfig::new(config.data_dir)
     };
-    let node = Node::open(node_config, world).await?;
+    let node = Node::open(node_config, world).await.inspect_err(|_| remove_socket(&config.socket))?;
     node.serve_api(Box::new(listener), &tasks);
     if let Some((listener, gate)) = port {
         node.serve_gated_api(listener, gate, &tasks);

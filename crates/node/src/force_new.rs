@@ -14,7 +14,6 @@ use raft::{LogPosition, Offline, OfflineError, OpenLogError};
 use seams::{Disk, Seams};
 use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::sync::Arc;
 use store::{Snapshot, Store, Transaction};
 
@@ -144,16 +143,25 @@ pub(crate) async fn found(
     Ok(state)
 }
 
+// === impl ForceNewError ===
+
+impl ForceNewError {
+    /// Whether the disk holds the former group for certain, as nothing that decides was written.
+    pub(crate) fn nothing_was_done(&self) -> bool {
+        match self {
+            ForceNewError::Log(_) | ForceNewError::NoCluster | ForceNewError::Conflict(_) => true,
+            ForceNewError::Offline(e) => !matches!(e, OfflineError::Write(_)),
+            ForceNewError::State(_) => false,
+        }
+    }
+}
+
 // === impl Intent ===
 
 impl Intent {
-    fn path(layout: &Layout) -> PathBuf {
-        layout.root().join("force-new.json")
-    }
-
     /// Reads it; `None` when nothing is to be done.
     pub(crate) async fn load(layout: &Layout, disk: &dyn Disk) -> Result<Option<Intent>, StateError> {
-        let path = Intent::path(layout);
+        let path = layout.force_new();
         let read = disk.read(&path).await;
         let read = read.map_err(|source| StateError::Io { verb: "read", path: path.clone(), source })?;
         let Some(bytes) = read else { return Ok(None) };
@@ -162,7 +170,7 @@ impl Intent {
 
     /// Writes it.
     pub(crate) async fn save(&self, layout: &Layout, disk: &dyn Disk) -> Result<(), StateError> {
-        let path = Intent::path(layout);
+        let path = layout.force_new();
         let bytes = serde_json::to_vec(self).expect("an intent is plain data, which always encodes");
         let written = disk.write_atomic(&path, bytes.into(), 0o600).await;
         written.map_err(|source| StateError::Io { verb: "write", path, source })
@@ -170,7 +178,7 @@ impl Intent {
 
     /// Removes it.
     pub(crate) async fn forget(layout: &Layout, disk: &dyn Disk) -> Result<(), StateError> {
-        let path = Intent::path(layout);
+        let path = layout.force_new();
         disk.remove(&path).await.map_err(|source| StateError::Io { verb: "remove", path, source })
     }
 

@@ -54,10 +54,10 @@ pub(crate) fn next_step(state: &Snapshot, facts: &Facts, now: Timestamp) -> Opti
     if newest != first.id {
         let has = |ids: &str| ids.split(',').any(|id| id.parse() == Ok(newest));
         let all = ready().all(|node| said(fact::GOSSIP_KEYS)(node).is_some_and(has));
-        let waited = now.since(cluster.security.gossip_rotation.staged_at);
+        let waited = passed(cluster.security.gossip_rotation.staged_at, now);
         return (all || waited >= WAIT_MAX).then_some(Step::Seal);
     }
-    let age = now.since(since(cluster));
+    let age = passed(since(cluster), now);
     if cluster.gossip_keys.len() > 1 {
         let seals = |ids: &str| ids.split(',').next().and_then(|id| id.parse().ok()) == Some(first.id);
         let all = ready().all(|node| said(fact::GOSSIP_KEYS)(node).is_some_and(seals));
@@ -95,6 +95,12 @@ pub(crate) fn after(cluster: &Cluster, step: Step, key: [u8; 32], now: Timestamp
 
 fn newest(keys: &[GossipKey]) -> u32 {
     keys.iter().map(|k| k.id).max().unwrap_or_default()
+}
+
+/// How long ago that was. What lies further ahead than clocks differ was noted by one that was wrong, and is long over: it would
+/// hold everything up until its time comes.
+fn passed(at: Timestamp, now: Timestamp) -> Duration {
+    if at > now.plus(SEALS_FOR) { Duration::MAX } else { now.since(at) }
 }
 
 /// Since when the first key seals.
@@ -278,6 +284,26 @@ mod tests {
             let mut cluster = cluster(held);
             cluster.security.gossip_rotation.staged_at = T0;
             assert_eq!(next_step(&state(&cluster, &two), &facts, T0.plus(later)), expected, "{what}");
+        }
+    }
+
+    #[test]
+    fn a_time_noted_by_a_clock_that_was_wrong_holds_nothing_up() {
+        let year = Duration::from_secs(365 * 86_400);
+        let nodes = [node(1, NodeState::Ready)];
+        for (held, expected) in [(&[1][..], Step::Make), (&[1, 2], Step::Seal), (&[2, 1], Step::Forget)] {
+            let mut cluster = cluster(held);
+            cluster.security.gossip_key_since = T0.plus(year);
+            cluster.security.gossip_rotation.staged_at = T0.plus(year);
+            let now = T0.plus(SEALS_FOR);
+            assert_eq!(next_step(&state(&cluster, &nodes), &Facts::new(), now), Some(expected), "{held:?}");
+            cluster.security.gossip_key_since = now.plus(WAIT_MAX);
+            cluster.security.gossip_rotation.staged_at = now.plus(WAIT_MAX);
+            assert_eq!(
+                next_step(&state(&cluster, &nodes), &Facts::new(), now),
+                None,
+                "clocks differ a little: {held:?}"
+            );
         }
     }
 

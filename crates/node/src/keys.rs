@@ -50,6 +50,9 @@ pub enum RetireError {
     /// The manager that owns the log does not run.
     #[error("the manager's part of this node does not run")]
     NoManager,
+    /// There is a log where a worker has none: it is being promoted, or demoted.
+    #[error("this node's role is just changing")]
+    RoleChanges,
     /// The node stops.
     #[error("the node stops")]
     Stopped,
@@ -137,6 +140,16 @@ impl DiskKeys {
         self.store.relock(unlock_key.map(lock), now).await
     }
 
+    /// Takes the lock off, as this node is no manager any more. The group's log lies on the disk for a while after it was
+    /// removed, so the keys that sealed it are dropped while they are locked still, and never lie beside it in the clear.
+    pub(crate) async fn unlock_worker(&self, now: Duration, tasks: &Tasks) -> Result<(), RetireError> {
+        // There is always room for a new key then, however often this is tried.
+        self.retire_older(false, None, tasks).await?;
+        self.store.rotate(now).await?;
+        self.retire_older(false, None, tasks).await?;
+        Ok(self.store.relock(None, now).await.map(drop)?)
+    }
+
     /// Brings everything on the disk under the current data key, and forgets the older ones. A manager needs its Raft for that:
     /// log entries are not rewritten, but covered by a snapshot and purged. That is all that may take long, and it ends when
     /// `tasks` stops.
@@ -152,7 +165,9 @@ impl DiskKeys {
         }
         // Whatever comes meanwhile is sealed with this one or a newer one.
         let keep = keyring.current();
-        let files = self.disk.reseal(&[self.layout.raft_log()]).await?;
+        // A worker needs nothing of what a demotion is about to remove.
+        let skip = if is_manager { self.layout.raft_log() } else { self.layout.raft() };
+        let files = self.disk.reseal(&[skip]).await?;
         if is_manager {
             let log = self.logs.open.lock().upgrade().ok_or(RetireError::NoManager)?;
             let raft = raft.ok_or(RetireError::NoManager)?;
@@ -164,6 +179,9 @@ impl DiskKeys {
                     compacted = raft.compact_through(through, COMPACT_TIMEOUT) => compacted?,
                 }
             }
+        } else if self.logs.open.lock().strong_count() > 0 {
+            // It may have entries under an older key. One that is opened from here on has none.
+            return Err(RetireError::RoleChanges);
         }
         self.store.retire_older(keep).await?;
         tracing::info!(key = %keep, files, "everything on this node's disk is sealed with its new data key");
@@ -184,5 +202,44 @@ impl RaftLogs for SealedLogs {
         let log = Arc::new(SealedLog::open(inner, self.keyring.clone(), dir).await?);
         *self.open.lock() = Arc::downgrade(&log);
         Ok(log)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing;
+
+    fn ids(key_file: &[u8]) -> Vec<u64> {
+        let json: serde_json::Value = serde_json::from_slice(key_file).unwrap();
+        let keys = json["Keys"].as_array().map(|keys| keys.iter().filter_map(|k| k["Id"].as_u64()).collect());
+        keys.unwrap_or_default()
+    }
+
+    #[tokio::test]
+    async fn attack_25_what_sealed_the_log_of_a_demoted_manager_never_lies_in_the_clear() {
+        let dir = tempfile::tempdir().unwrap();
+        let (layout, world, tasks) = (Layout::new(dir.path()), testing::world(), Tasks::new());
+        let unlock_key = model::UnlockKey { generation: 1, key: [5; 32] };
+        let keys = DiskKeys::create(&layout, &world, Some(&unlock_key)).await.unwrap();
+        let sealed = keys.world(&world);
+        let (disk, agent) = (sealed.seams.disk.clone(), layout.agent().join("assignments"));
+        disk.write_atomic(&agent, "mine".into(), 0o600).await.unwrap();
+        let log = sealed.raft_logs.open(&layout.raft()).await.unwrap();
+        assert!(
+            matches!(keys.unlock_worker(Duration::ZERO, &tasks).await, Err(RetireError::RoleChanges)),
+            "the log is there still"
+        );
+        assert!(keys.store().is_locked().await);
+        drop(log);
+
+        keys.unlock_worker(Duration::ZERO, &tasks).await.unwrap();
+        assert!(keys.follows(None).await);
+        let file = world.seams.disk.read(&layout.key_file()).await.unwrap().unwrap();
+        let ids = ids(&file);
+        assert!(ids.len() == 1 && ids[0] > 1, "the first key, which sealed the log, is in the clear: {ids:?}");
+        let Ok(FoundKeys::Open(keys)) = DiskKeys::find(&layout, &world).await else { panic!("it is open") };
+        let read = keys.world(&world).seams.disk.read(&agent).await.unwrap();
+        assert_eq!(read.as_deref(), Some(&b"mine"[..]));
     }
 }

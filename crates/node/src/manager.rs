@@ -102,6 +102,11 @@ impl Manager {
     /// be taken into a group.
     pub(crate) async fn start(parts: ManagerParts, tasks: &Tasks) -> Result<Arc<Manager>, ManagerError> {
         let tasks = tasks.child();
+        // It may be tried again: what a start leaves behind that failed must end.
+        Self::start_parts(parts, &tasks).await.inspect_err(|_| tasks.stop())
+    }
+
+    async fn start_parts(parts: ManagerParts, tasks: &Tasks) -> Result<Arc<Manager>, ManagerError> {
         let addr = parts.listen_addr;
         let listener = parts.seams.net.listen(addr).await.map_err(|source| ManagerError::Listen { addr, source })?;
         let log = parts.logs.open(&parts.layout.raft()).await?;
@@ -114,10 +119,10 @@ impl Manager {
             disk: parts.seams.disk.clone(),
             snapshot_dir: parts.layout.raft().join("snapshots"),
         };
-        let generation = identity_generations(parts.identity.clone(), &tasks);
+        let generation = identity_generations(parts.identity.clone(), tasks);
         let dial = PeerDial { channels: parts.channels.clone(), generation };
         let raft = Raft::start(raft_parts, Arc::new(dial)).await?;
-        let views = raft.watch(&tasks);
+        let views = raft.watch(tasks);
         let client = RaftStore::new(raft.clone(), views.clone(), store, parts.channels.clone());
         let reports = LeaderReports::new(client.clone(), parts.seams.clock.clone(), parts.dispatcher_canary);
         let way = Arc::new(Way {
@@ -130,13 +135,13 @@ impl Manager {
             DispatcherParts {
                 store: client.clone(),
                 leader: way.clone(),
-                term: leader_terms(views.clone(), &tasks),
+                term: leader_terms(views.clone(), tasks),
                 rand: parts.seams.rand.clone(),
                 canary: parts.dispatcher_canary,
             },
-            &tasks,
+            tasks,
         );
-        let broker = LogBroker::new(dispatcher.clone(), way, parts.seams.rand.clone(), &tasks);
+        let broker = LogBroker::new(dispatcher.clone(), way, parts.seams.rand.clone(), tasks);
         let manager = Arc::new(Manager {
             raft,
             views,
@@ -154,8 +159,8 @@ impl Manager {
             clock: parts.seams.clock,
             limits: ServerLimits::default(),
         };
-        rpc::serve(listener, serve, manager.routes(dispatcher), &tasks);
-        let suspects = watch_members(manager.client.clone(), parts.live, parts.members, &tasks);
+        rpc::serve(listener, serve, manager.routes(dispatcher), tasks);
+        let suspects = watch_members(manager.client.clone(), parts.live, parts.members, tasks);
         tasks.spawn("leader", leader::lead_when_leader(manager.clone(), suspects));
         Ok(manager)
     }

@@ -78,6 +78,8 @@ enum State {
     /// Nothing on the disk can be read without the unlock key.
     Locked(Arc<LockedStore>),
     Active(Arc<Member>),
+    /// A member by its disk that does not run: the text says why, and what to do. Nothing may be made in its place.
+    Broken(String),
 }
 
 /// How long the API's caller waits for a join (Docker's daemon/cluster `swarmConnectTimeout`).
@@ -178,7 +180,7 @@ impl Node {
     pub fn member(&self) -> Option<Arc<Member>> {
         match self.state() {
             State::Active(member) => Some(member),
-            State::Inactive | State::Pending(_) | State::Locked(_) => None,
+            State::Inactive | State::Pending(_) | State::Locked(_) | State::Broken(_) => None,
         }
     }
 
@@ -200,6 +202,7 @@ impl Node {
             State::Pending(node_addr) => LocalView { state: LocalState::Pending, node_addr, ..Default::default() },
             State::Locked(_) => LocalView { state: LocalState::Locked, ..Default::default() },
             State::Active(member) => member.local_view(),
+            State::Broken(text) => LocalView { state: LocalState::Error(text), ..Default::default() },
         }
     }
 
@@ -257,7 +260,11 @@ impl Node {
         let plan = join::plan(&self.inner.config, &self.inner.world, &options)?;
         self.set(State::Pending(plan.advertise_addr.ip().to_string()));
         let joined = async {
-            let (membership, identity) = join::admitted(&self.inner.world, &plan).await?;
+            // Only this waits for others. What follows must not be dropped half-way: its tasks would hold the ports.
+            let admitted = tokio::time::timeout(JOIN_PATIENCE, join::admitted(&self.inner.world, &plan)).await;
+            let (membership, identity) = admitted.unwrap_or_else(|_| {
+                Err(SwarmError::Unavailable(format!("no manager answered within {JOIN_PATIENCE:?}")))
+            })?;
             let layout = &self.inner.layout;
             // A manager locks itself as soon as it has heard the swarm's unlock key.
             let keys = DiskKeys::create(layout, &self.inner.world, None).await.map_err(internal)?;
@@ -267,13 +274,9 @@ impl Node {
             let parts = self.member_parts(membership, identity, keys);
             Member::start(parts, &self.inner.tasks).await.map_err(member_error)
         };
-        let member = match tokio::time::timeout(JOIN_PATIENCE, joined).await {
-            Ok(Ok(member)) => member,
-            Ok(Err(e)) => return Err(self.undo(e).await),
-            Err(_) => {
-                let e = SwarmError::Unavailable(format!("no manager answered within {JOIN_PATIENCE:?}"));
-                return Err(self.undo(e).await);
-            }
+        let member = match joined.await {
+            Ok(member) => member,
+            Err(e) => return Err(self.undo(e).await),
         };
         self.set(State::Active(member.clone()));
         drop(changing);
@@ -292,6 +295,9 @@ impl Node {
             let wiped = self.inner.layout.wipe(&*self.inner.world.seams.disk).await;
             self.set(State::Inactive);
             return wiped.map_err(internal);
+        }
+        if let State::Broken(text) = self.state() {
+            return Err(SwarmError::Unavailable(text));
         }
         let member = self.member().ok_or(SwarmError::NotInSwarm)?;
         member.leave(force).await?;
@@ -323,7 +329,9 @@ impl Node {
         let guard = self.inner.changing.try_lock().map_err(|_| busy())?;
         match self.state() {
             State::Inactive => Ok(guard),
-            State::Pending(_) | State::Locked(_) | State::Active(_) => Err(SwarmError::AlreadyInSwarm),
+            State::Pending(_) | State::Locked(_) | State::Active(_) | State::Broken(_) => {
+                Err(SwarmError::AlreadyInSwarm)
+            }
         }
     }
 
@@ -346,5 +354,35 @@ fn member_error(e: MemberError) -> SwarmError {
         // The user can mend a taken port.
         MemberError::Manager(ManagerError::Listen { .. }) => SwarmError::Invalid(e.to_string()),
         e => SwarmError::Internal(e.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{OddDisk, world};
+    use api::Swarm as _;
+    use seams::Seams;
+
+    /// A membership that is being written when the node leaves must not come back after it.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_membership_that_is_written_late_does_not_survive_a_leave() {
+        let dir = tempfile::tempdir().unwrap();
+        let config = NodeConfig { listen_addr: "127.65.0.3:2377".into(), ..NodeConfig::new(dir.path()) };
+        let plain = world();
+        let disk = OddDisk::new(plain.seams.disk.clone(), Duration::from_millis(500));
+        let slow = World { seams: Seams { disk, ..plain.seams.clone() }, ..plain.clone() };
+        let node = Node::open(config.clone(), slow).await.unwrap();
+        node.init(InitOptions::default()).await.unwrap();
+        let member = node.member().unwrap();
+        let dropped = tokio::time::timeout(Duration::from_millis(1), member.save()).await;
+        assert!(dropped.is_err(), "it is on its way");
+        drop(member);
+        node.leave(true).await.unwrap();
+        // As long as a late write can take.
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        assert_eq!(plain.seams.disk.read(&Layout::new(dir.path()).membership()).await.unwrap(), None);
+        node.shutdown().await;
+        Node::open(config, plain).await.unwrap().shutdown().await;
     }
 }

@@ -121,6 +121,10 @@ impl Layout {
     pub(crate) fn raft_log(&self) -> PathBuf {
         self.raft().join("log")
     }
+    /// What `init --force-new-cluster` has begun.
+    pub(crate) fn force_new(&self) -> PathBuf {
+        self.0.join("force-new.json")
+    }
     /// The agent's assignments.
     pub fn agent(&self) -> PathBuf {
         self.0.join("agent")
@@ -130,8 +134,11 @@ impl Layout {
     pub async fn wipe(&self, disk: &dyn Disk) -> Result<(), StateError> {
         let io = |path: PathBuf| move |source| StateError::Io { verb: "remove", path, source };
         // Without the data keys the rest cannot be read, whatever becomes of it.
-        for file in [self.membership(), self.key_file()] {
-            disk.remove(&file).await.map_err(io(file))?;
+        for file in [self.membership(), self.key_file(), self.force_new()] {
+            disk.remove(&file).await.map_err(io(file.clone()))?;
+            // What a crash in the middle of a write has left of it.
+            let unfinished = PathBuf::from([file.as_os_str(), "tmp".as_ref()].join(".".as_ref()));
+            disk.remove(&unfinished).await.map_err(io(unfinished))?;
         }
         for dir in [self.raft(), self.agent(), self.certificates()] {
             disk.remove_dir(&dir).await.map_err(io(dir))?;
@@ -173,5 +180,25 @@ impl Membership {
             path,
             source,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use seams::real::FileDisk;
+
+    #[tokio::test]
+    async fn nothing_of_a_membership_is_left_after_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let layout = Layout::new(dir.path());
+        for path in [layout.membership(), layout.key_file(), layout.force_new(), layout.raft().join("snapshots/1")] {
+            for path in [path.clone(), PathBuf::from(format!("{}.tmp", path.display()))] {
+                FileDisk.write_atomic(&path, Bytes::from("old"), 0o600).await.unwrap();
+            }
+        }
+        FileDisk.write_atomic(&layout.lock(), Bytes::from("1"), 0o600).await.unwrap();
+        layout.wipe(&FileDisk).await.unwrap();
+        assert_eq!(FileDisk.list(dir.path()).await.unwrap(), [layout.lock()]);
     }
 }

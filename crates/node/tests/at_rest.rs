@@ -332,6 +332,26 @@ async fn managers_lock_themselves_as_the_swarm_says_also_after_they_were_away() 
     }
 }
 
+/// The certificate is a worker's already, and the daemon died before the rest: it would keep all secrets, and a later promotion
+/// would go on from a log that nobody wants any more.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_demotion_that_was_cut_short_is_finished_by_the_next_start() {
+    let net = new_net();
+    let first = founder(net, false).await;
+    let mut worker = Host::start(net, 2).await;
+    worker.join_as(&first, Role::Worker).await;
+    worker.halt().await;
+    let raft = Layout::new(worker.dir.path()).raft();
+    for left in ["log/db", "snapshots/00000000000000000007-00000000000000000001.snapshot"] {
+        let left = raft.join(left);
+        std::fs::create_dir_all(left.parent().expect("a directory")).expect("a directory");
+        std::fs::write(left, "all secrets").expect("a file");
+    }
+    worker.boot().await;
+    assert!(!raft.exists(), "the group's log is still there");
+    assert_eq!(worker.local(), LocalState::Worker);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn data_keys_change_under_writes_and_restarts_without_a_loss() {
     let net = new_net();

@@ -374,6 +374,34 @@ async fn attack_08_a_demoted_managers_old_certificate_opens_no_managers_door() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[allow(clippy::disallowed_methods)] // somebody else's program on the node's port
+async fn a_promoted_node_whose_port_is_taken_becomes_a_manager_when_it_is_free() {
+    let mut hosts = cluster(1, 1, &SetClock::default(), 90 * DAY).await;
+    let taken =
+        tokio::net::TcpListener::bind((hosts[1].ip.as_str(), 2377)).await.expect("a worker leaves the port alone");
+    set_role(&hosts[0], &hosts[1].id(), Role::Manager).await;
+    until("it to have the certificate", async || (hosts[1].identity().role == Role::Manager).then_some(())).await;
+    // The next renewal comes after the try to start: both are the same task's.
+    let before = hosts[1].identity().cert_chain_pem.clone();
+    change(&hosts[0], |cluster| {
+        let mut cluster = cluster.clone();
+        cluster.spec.node_cert_expiry = 60 * DAY;
+        cluster
+    })
+    .await;
+    until("another certificate", async || (hosts[1].identity().cert_chain_pem != before).then_some(())).await;
+    drop(taken);
+    until("it to be in the group", async || {
+        let view = hosts[0].node().raft()?;
+        (view.managers.values().filter(|m| m.voter).count() == 2).then_some(())
+    })
+    .await;
+    for host in &mut hosts {
+        host.halt().await;
+    }
+}
+
 /// A demoted manager's sessions reach no leader through it any more.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_demotion_calls_nobody_down_whoever_had_a_session_with_the_demoted() {

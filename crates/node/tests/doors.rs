@@ -212,3 +212,15 @@ async fn attack_29_a_daemon_whose_certificates_are_of_no_use_does_not_start_and_
         assert!(!socket.exists(), "{part}");
     }
 }
+
+#[tokio::test]
+async fn a_daemon_whose_state_is_of_no_use_leaves_no_socket() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let config = config(dir.path(), &support::ip(251, 3), ApiAccess::default());
+    let socket = config.socket.clone();
+    let node_json = config.data_dir.join("node.json");
+    seams::real::FileDisk.write_atomic(&node_json, "noise".into(), 0o600).await.expect("written");
+    let refused = daemon::run(config, || panic!("it runs"), std::future::pending()).await.expect_err("refused");
+    assert!(refused.to_string().contains("data keys are missing"), "{refused}");
+    assert!(!socket.exists(), "nobody would answer there");
+}

@@ -103,7 +103,8 @@ impl SealedLog {
         for key in RECORDS {
             let _alone = self.records[key as usize].lock().await;
             let Some((id, mut plain)) = self.record(key).await? else { continue };
-            if id == self.keyring.current() {
+            // What was written lazily may be new here and old on the disk still.
+            if id == self.keyring.current() && key != Meta::Committed {
                 continue;
             }
             match key {
@@ -290,6 +291,42 @@ mod tests {
         clear.append(1, vec![Bytes::from(vec![0x82; 100])], Box::new(|_| ())).await.unwrap();
         let said = open(&clear, &keys).await.err().unwrap().to_string();
         assert!(said.contains("not sealed in a form that this release reads"), "{said}");
+    }
+
+    /// The files as they are now, as they would be found after `kill -9`.
+    #[allow(clippy::disallowed_methods)] // the files themselves, below everything
+    fn copy(from: &Path, to: &Path) {
+        std::fs::create_dir_all(to).unwrap();
+        for entry in std::fs::read_dir(from).unwrap().map(Result::unwrap) {
+            let to = to.join(entry.file_name());
+            match entry.path().is_dir() {
+                true => copy(&entry.path(), &to),
+                false => _ = std::fs::copy(entry.path(), to).unwrap(),
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_record_that_was_written_lazily_under_the_new_key_does_not_hide_the_old_one_on_the_disk() {
+        let dir = tempfile::tempdir().unwrap();
+        let keys = keys(dir.path()).await;
+        let (raft, found) = (dir.path().join("raft"), dir.path().join("found"));
+        let log = SealedLog::open(Arc::new(SledLog::open(&raft).await.unwrap()), keys.keyring(), &raft).await.unwrap();
+        append(&log, 1, &[b"one"]).await;
+        log.write_meta(Meta::Vote, Bytes::from("vote")).await.unwrap();
+        log.write_meta(Meta::Committed, Bytes::from("1")).await.unwrap();
+
+        let new = keys.rotate(Duration::from_secs(5)).await.unwrap();
+        log.write_meta(Meta::Vote, Bytes::from("vote")).await.unwrap();
+        log.purge(1, Bytes::from("one")).await.unwrap();
+        log.write_meta_lazily(Meta::Committed, Bytes::from("1")).await.unwrap();
+        log.reseal_records().await.unwrap();
+        assert_eq!(log.older_through(), None);
+        keys.retire_older(new).await.unwrap();
+        copy(&raft, &found);
+        let inner = Arc::new(SledLog::open(&found).await.unwrap());
+        let log = SealedLog::open(inner, keys.keyring(), &found).await.unwrap();
+        assert_eq!(log.read_meta(Meta::Committed).await.unwrap().unwrap(), "1");
     }
 
     #[tokio::test]

@@ -32,6 +32,7 @@ impl SnapshotFiles {
     pub(crate) async fn write<RT: AsyncRuntime>(&self, meta: &SnapshotMeta<RT>, state: &Bytes) -> io::Result<()> {
         let _one_at_a_time = self.writing.lock().await;
         let path = self.dir.join(file_name::<RT>(meta));
+        self.remove_unfinished().await?;
         let files = self.files().await?;
         if files.last().is_some_and(|newest| *newest >= path) {
             return Ok(());
@@ -56,6 +57,16 @@ impl SnapshotFiles {
         let (header, state) = unpack(bytes).map_err(damaged)?;
         let meta = decode("the snapshot's header", &header).map_err(|e| damaged(e.to_string()))?;
         Ok(Some(Snapshot::<RT> { meta, snapshot: state }))
+    }
+
+    /// What a crash or a full disk has left of a write: each has a name of its own, so that they would fill the disk one by one.
+    async fn remove_unfinished(&self) -> io::Result<()> {
+        for path in self.disk.list(&self.dir).await? {
+            if path.extension().is_some_and(|e| e == "tmp") {
+                self.disk.remove(&path).await?;
+            }
+        }
+        Ok(())
     }
 
     /// Finished snapshot files, oldest first.
@@ -116,6 +127,20 @@ fn unpack(bytes: Bytes) -> Result<(Bytes, Bytes), String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use openraft_rt_tokio::TokioRuntime;
+    use seams::real::FileDisk;
+
+    #[tokio::test]
+    async fn what_a_crash_left_of_a_snapshot_goes_with_the_next_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let files = SnapshotFiles::new(Arc::new(FileDisk), dir.path().to_owned());
+        let meta = SnapshotMeta::<TokioRuntime>::default();
+        let left = dir.path().join("00000000000000000007-00000000000000000001.snapshot.tmp");
+        FileDisk.write_atomic(&left, Bytes::from("half of one"), 0o600).await.unwrap();
+        files.write::<TokioRuntime>(&meta, &Bytes::from("state")).await.unwrap();
+        let there = FileDisk.list(dir.path()).await.unwrap();
+        assert_eq!(there, [dir.path().join(file_name::<TokioRuntime>(&meta))]);
+    }
 
     #[test]
     fn what_is_packed_is_unpacked_and_every_flipped_byte_is_found() {

@@ -46,14 +46,15 @@ pub(crate) struct Shown {
 }
 
 /// Lets a request through to `inner` only when the table allows it. The body is not touched before that. What a stream
-/// carries is judged anew piece by piece: a node that is removed or demoted loses its streams, too.
+/// carries is judged anew piece by piece: a node that is removed or demoted loses its streams, too. So is the body of a call with
+/// one message, to its end: no call that was begun in time is held open and finished later.
 #[derive(Clone)]
 pub(crate) struct Authorise<S> {
     pub(crate) inner: S,
     pub(crate) connection: Arc<Connection>,
 }
 
-/// One direction of a stream.
+/// One direction of a stream, or the request of a call with one message.
 struct Guarded {
     inner: Body,
     connection: Arc<Connection>,
@@ -166,7 +167,11 @@ where
                 Box::pin(async move { Ok(answer.await?.map(|body| guarded(body, Direction::Response))) })
             }
             Shape::Unary => {
-                let answer = self.inner.call(request.map(Body::new));
+                let connection = self.connection.clone();
+                let answer = self.inner.call(request.map(|body| {
+                    let (inner, direction) = (Body::new(body), Direction::Request);
+                    Body::new(Guarded { inner, connection, row, direction, over: false })
+                }));
                 Box::pin(async move {
                     // Bounds a request body that never ends, too: a unary handler answers only after it.
                     tokio::time::timeout(bound, answer).await.unwrap_or_else(|_elapsed| {
@@ -181,6 +186,13 @@ where
 
 // === impl Guarded ===
 
+impl Guarded {
+    /// A handler of one message acts when its request is whole. The end of a stream, and what ends it, passes always.
+    fn acts_at_its_end(&self) -> bool {
+        self.row.shape == Shape::Unary
+    }
+}
+
 impl HttpBody for Guarded {
     type Data = Bytes;
     type Error = Status;
@@ -190,8 +202,12 @@ impl HttpBody for Guarded {
             return Poll::Ready(None);
         }
         let frame = std::task::ready!(Pin::new(&mut self.inner).poll_frame(cx));
-        // The end, and what ends it, passes always.
-        if !matches!(&frame, Some(Ok(frame)) if frame.is_data()) {
+        let judged = match &frame {
+            Some(Ok(frame)) => frame.is_data() || self.acts_at_its_end(),
+            None => self.acts_at_its_end(),
+            Some(Err(_)) => false,
+        };
+        if !judged {
             return Poll::Ready(frame);
         }
         let Err(denied) = self.connection.judge(self.row) else { return Poll::Ready(frame) };
@@ -209,7 +225,7 @@ impl HttpBody for Guarded {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.over || self.inner.is_end_stream()
+        self.over || (self.inner.is_end_stream() && !self.acts_at_its_end())
     }
 
     fn size_hint(&self) -> SizeHint {

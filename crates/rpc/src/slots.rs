@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-/// Counts unauthenticated connections, in all and by source, so that one source cannot lock the others out.
+/// Counts unauthenticated connections, in all and by source, so that one source ([`ca::network_of`]) cannot lock the others
+/// out.
 #[derive(Debug, Clone)]
 pub(crate) struct Slots {
     shared: Arc<Shared>,
@@ -40,6 +41,7 @@ impl Slots {
 
     /// A slot, or `None` when there is none left for this source.
     pub(crate) fn take(&self, source: IpAddr) -> Option<Slot> {
+        let source = ca::network_of(source);
         let mut taken = self.shared.taken.lock();
         let of_source = taken.by_source.get(&source).copied().unwrap_or(0);
         if taken.total >= self.shared.total_max || of_source >= self.shared.per_source_max {
@@ -82,5 +84,19 @@ mod tests {
         drop(first);
         assert!(slots.take(b).is_some());
         assert_eq!(slots.shared.taken.lock().by_source.len(), 2);
+    }
+
+    #[test]
+    fn attack_18_a_host_with_many_ipv6_addresses_is_one_source() {
+        let slots = Slots::new(8, 2);
+        let taken: Vec<Slot> =
+            (1..8_u16).filter_map(|n| slots.take(format!("2001:db8::{n}").parse().unwrap())).collect();
+        assert_eq!(taken.len(), 2);
+        let (mapped, plain) = ("::ffff:10.0.0.1".parse().unwrap(), "10.0.0.1".parse().unwrap());
+        let _same = (slots.take(mapped).unwrap(), slots.take(plain).unwrap());
+        assert!(slots.take(mapped).is_none());
+        assert!(slots.take("2001:db8:0:1::1".parse().unwrap()).is_some(), "the next /64 is somebody else");
+        drop(taken);
+        assert!(slots.take("2001:db8::9".parse().unwrap()).is_some());
     }
 }

@@ -5,15 +5,22 @@ mod common;
 use ca::{Identity, cross_sign};
 use common::{HOUR, MANAGER_ADDR, START, World, id};
 use model::{NodeId, Role, RootCa};
+use seams::Net as _;
 use seams::real::OsRand;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
-use swarmlite_rpc::proto::ca::RenewNodeCertificateRequest;
+use swarmlite_rpc::proto::ca::node_ca_server::NodeCa;
+use swarmlite_rpc::proto::ca::{
+    GetRootCertificateRequest, GetRootCertificateResponse, IssueNodeCertificateRequest, IssueNodeCertificateResponse,
+    RenewNodeCertificateRequest, RenewNodeCertificateResponse,
+};
 use swarmlite_rpc::proto::logs::logs_server::Logs;
 use swarmlite_rpc::proto::logs::*;
 use swarmlite_rpc::{
-    ChannelTimings, Channels, ServerLimits, describe, logs_client, logs_server, node_ca_client, not_sent,
+    Admission, ChannelTimings, Channels, ServeConfig, ServerLimits, describe, logs_client, logs_server, node_ca_client,
+    node_ca_server, not_sent, serve,
 };
 use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
@@ -166,6 +173,99 @@ async fn a_renewal_drops_no_stream_and_new_connections_use_it() {
     drop(streams.up);
     assert_eq!(served.heard.recv().await, Some(Ok(())));
     streams.published.await.unwrap().unwrap();
+}
+
+/// Counts the calls that reach it.
+#[derive(Clone, Default)]
+struct Reached(Arc<AtomicU32>);
+
+#[tonic::async_trait]
+impl NodeCa for Reached {
+    async fn get_root_certificate(
+        &self,
+        _: Request<GetRootCertificateRequest>,
+    ) -> Result<Response<GetRootCertificateResponse>, Status> {
+        Err(Status::unimplemented("not asked for"))
+    }
+
+    async fn issue_node_certificate(
+        &self,
+        _: Request<IssueNodeCertificateRequest>,
+    ) -> Result<Response<IssueNodeCertificateResponse>, Status> {
+        Err(Status::unimplemented("not asked for"))
+    }
+
+    async fn renew_node_certificate(
+        &self,
+        _: Request<RenewNodeCertificateRequest>,
+    ) -> Result<Response<RenewNodeCertificateResponse>, Status> {
+        self.0.fetch_add(1, Ordering::SeqCst);
+        Ok(Response::new(RenewNodeCertificateResponse::default()))
+    }
+}
+
+/// Tells how often it was asked.
+struct Asked {
+    state: common::State,
+    times: watch::Sender<u32>,
+}
+
+impl Admission for Asked {
+    fn current_role(&self, node: &NodeId, issued_from: u64) -> Option<Role> {
+        self.times.send_modify(|n| *n += 1);
+        self.state.current_role(node, issued_from)
+    }
+}
+
+/// Begins a call with one message, lets the node be removed (or not) when the manager has judged `pieces` of it, and finishes it
+/// only then.
+#[allow(clippy::disallowed_methods)] // a call that goes on beside the test
+async fn held_open(pieces: u32, removed: bool) -> (Result<(), Status>, u32) {
+    let (world, reached) = (World::new(), Reached::default());
+    let (times, mut judged) = watch::channel(0);
+    let serve_config = ServeConfig {
+        identity: watch::channel(Some(world.member('m', Role::Manager))).1,
+        admission: Arc::new(Asked { state: world.state.clone(), times }),
+        clock: Arc::new(world.clock.clone()),
+        limits: ServerLimits::default(),
+    };
+    let listener = world.net.listen(MANAGER_ADDR.parse().unwrap()).await.unwrap();
+    serve(listener, serve_config, Routes::new(node_ca_server(reached.clone())), &world.tasks);
+
+    let channel = world.channels(Some(world.member('w', Role::Worker))).manager(MANAGER_ADDR).unwrap();
+    let (say, said) = mpsc::channel::<RenewNodeCertificateRequest>(1);
+    let call = tokio::spawn(async move {
+        let mut client = tonic::client::Grpc::new(channel);
+        client.ready().await.unwrap();
+        let codec = tonic_prost::ProstCodec::<RenewNodeCertificateRequest, RenewNodeCertificateResponse>::default();
+        let path = http::uri::PathAndQuery::from_static("/swarmlite.ca.v1.NodeCa/RenewNodeCertificate");
+        client.client_streaming(Request::new(ReceiverStream::new(said)), path, codec).await.map(drop)
+    });
+    if pieces > 1 {
+        say.send(RenewNodeCertificateRequest::default()).await.unwrap();
+    }
+    let enough = tokio::time::timeout(Duration::from_secs(10), judged.wait_for(|n| *n >= pieces)).await;
+    assert!(enough.map(drop).is_ok(), "the manager has not judged {pieces} pieces");
+    if removed {
+        world.state.0.lock().remove(&id::<NodeId>('w'));
+    }
+    if pieces == 1 {
+        // A call that is refused already takes nothing more.
+        _ = say.send(RenewNodeCertificateRequest::default()).await;
+    }
+    drop(say);
+    (call.await.unwrap(), reached.0.load(Ordering::SeqCst))
+}
+
+#[tokio::test]
+async fn attack_08_a_call_that_was_begun_in_time_is_not_finished_after_the_removal() {
+    // (what was there before the removal)
+    for (what, pieces) in [("the head", 1), ("all but the end", 2)] {
+        let (done, reached) = held_open(pieces, false).await;
+        assert!(done.is_ok() && reached == 1, "{what}: {done:?}");
+        let (done, reached) = held_open(pieces, true).await;
+        assert_eq!((done.unwrap_err().code(), reached), (Code::PermissionDenied, 0), "{what}");
+    }
 }
 
 async fn ask(channels: &Channels) -> Status {

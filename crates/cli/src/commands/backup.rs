@@ -38,12 +38,15 @@ pub(crate) struct CreateArgs {
     file: PathBuf,
 }
 
+/// Where the key to open a backup with may be, besides the flags.
+const KEY_ENV: &str = "SWARMLITE_BACKUP_KEY";
+
 /// Where the key to open a backup with is.
 #[derive(Args, Debug)]
-#[group(required = true, multiple = false)]
+#[group(multiple = false)]
 pub(crate) struct KeyArgs {
-    /// The backup's key (SWMBAK-1-…); other users of this machine can see it here, unlike in a file
-    #[arg(long, env = "SWARMLITE_BACKUP_KEY", hide_env_values = true, value_name = "KEY")]
+    /// The backup's key (SWMBAK-1-…); other users of this machine can see it here, unlike in a file [env: SWARMLITE_BACKUP_KEY]
+    #[arg(long, value_name = "KEY")]
     key: Option<String>,
     /// File with the backup's key
     #[arg(long, value_name = "FILE")]
@@ -192,11 +195,15 @@ pub(crate) async fn restore(ctx: &Context, args: RestoreArgs) -> Result<(), CliE
 // === impl KeyArgs ===
 
 impl KeyArgs {
+    /// The key; the environment counts where there is no flag.
     async fn read(&self, ctx: &Context) -> Result<BackupKey, CliError> {
         match (&self.key, &self.key_file) {
             (Some(text), _) => key_of(text),
             (None, Some(file)) => key_of(&ctx.read_text(file).await?),
-            (None, None) => Err(CliError::text("the backup's key is needed: --key or --key-file")),
+            (None, None) => match std::env::var(KEY_ENV).ok().filter(|text| !text.is_empty()) {
+                Some(text) => key_of(&text),
+                None => Err(CliError::text(format!("the backup's key is needed: --key, --key-file or {KEY_ENV}"))),
+            },
         }
     }
 }

@@ -144,9 +144,11 @@ async fn standing(ctx: &Context, role: &str, rotate: bool, quiet: bool) -> Resul
             ctx.line(format!("Successfully rotated {role} join token.\n"))?;
         }
     }
+    // Also where the token is not printed by itself: a node that is no manager, or locked, says so here.
+    let swarm: Swarm = ctx.client.get("/swarm", &[]).await?;
+    let token = swarm::token(&swarm, role)?;
     if quiet {
-        let swarm: Swarm = ctx.client.get("/swarm", &[]).await?;
-        return ctx.line(swarm::token(&swarm, role));
+        return ctx.line(token);
     }
     let info: Info = ctx.client.get("/info", &[]).await?;
     swarm::join_command(ctx, &info.swarm.node_id, role).await
@@ -247,6 +249,16 @@ aaaaaaaaaaaaaaaaaaaaaaaaa   worker    2 hours ago   never              any      
         let shown = VIEW.render(&rows, None, false).unwrap();
         let trimmed = |s: &str| s.lines().map(|l| l.trim_end().to_owned()).collect::<Vec<_>>();
         assert_eq!(trimmed(&shown), trimmed(want));
+    }
+
+    #[test]
+    fn a_viewer_is_told_that_it_sees_no_tokens() {
+        let mut shown = Swarm::default();
+        let refused = swarm::token(&shown, "worker").unwrap_err().to_string();
+        assert!(refused.contains("a viewer's certificate"), "{refused}");
+        shown.join_tokens.manager = "SWMTKN-1-a-b".to_owned().into();
+        assert_eq!(swarm::token(&shown, "manager").unwrap(), "SWMTKN-1-a-b");
+        assert!(swarm::token(&shown, "worker").is_err());
     }
 
     #[test]

@@ -254,15 +254,23 @@ async fn join(ctx: &Context, args: JoinArgs) -> Result<(), CliError> {
     ctx.line(format!("This node joined a swarm as a {role}."))
 }
 
-pub(crate) fn token<'a>(swarm: &'a Swarm, role: &str) -> &'a str {
-    if role == "worker" { &swarm.join_tokens.worker.0 } else { &swarm.join_tokens.manager.0 }
+/// The standing token of a role. The daemon shows it to administrators only.
+pub(crate) fn token<'a>(swarm: &'a Swarm, role: &str) -> Result<&'a str, CliError> {
+    let tokens = &swarm.join_tokens;
+    let token = if role == "worker" { &tokens.worker.0 } else { &tokens.manager.0 };
+    match token.as_str() {
+        "" => Err(CliError::text(
+            "the daemon does not show join tokens to a viewer's certificate: use an administrator's",
+        )),
+        token => Ok(token),
+    }
 }
 
 pub(crate) async fn join_command(ctx: &Context, node_id: &str, role: &str) -> Result<(), CliError> {
     let node: Node = ctx.client.get(&format!("/nodes/{node_id}"), &[]).await?;
     let swarm: Swarm = ctx.client.get("/swarm", &[]).await?;
     if let Some(manager) = &node.manager_status {
-        let token = token(&swarm, role);
+        let token = token(&swarm, role)?;
         ctx.line(format!(
             "To add a {role} to this swarm, run the following command:\n\n    swarmlite swarm join --token {token} {}\n",
             manager.addr

@@ -6,10 +6,14 @@ use crate::error::CliError;
 use clap::Args;
 use docker_api::{Swarm, UnlockKey};
 use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr};
-use std::io::{BufRead as _, IsTerminal as _, Read as _, Stdin, Write as _};
+use std::io::{IsTerminal as _, Stdin, Write as _};
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader};
+use tokio::signal::unix::{SignalKind, signal};
 
 /// Longer than any key with its line end; the rest of a file that was given by mistake is not read.
 const KEY_BYTES_MAX: u64 = 256;
+/// The shells' code for what Ctrl-C has ended.
+const EXIT_INTERRUPTED: u8 = 130;
 
 /// `swarm unlock`.
 #[derive(Args, Debug)]
@@ -40,7 +44,9 @@ pub(crate) async fn unlock(ctx: &Context, _args: &UnlockArgs) -> Result<(), CliE
         "inactive" => return Err(CliError::text("Error: This node is not part of a swarm")),
         _ => return Err(CliError::text("Error: swarm is not locked")),
     }
-    let key = read_key("Enter unlock key: ").map_err(|e| CliError::text(format!("cannot read the unlock key: {e}")))?;
+    let key = read_key("Enter unlock key: ").await;
+    let key = key.map_err(|e| CliError::text(format!("cannot read the unlock key: {e}")))?;
+    let key = key.ok_or(CliError::Silent(EXIT_INTERRUPTED))?;
     let request = UnlockKey { unlock_key: key.trim().to_owned().into() };
     ctx.client.post("/swarm/unlock", &[], &request).await?;
     Ok(())
@@ -89,23 +95,30 @@ fn instructions(ctx: &Context, key: &str) -> Result<(), CliError> {
     ))
 }
 
-fn read_key(prompt: &str) -> std::io::Result<String> {
-    let input = std::io::stdin();
+/// A line of standard input; `None` when the user gave up (Ctrl-C).
+async fn read_key(prompt: &str) -> std::io::Result<Option<String>> {
+    let terminal = std::io::stdin();
+    let mut input = BufReader::new(tokio::io::stdin().take(KEY_BYTES_MAX));
     let mut line = String::new();
-    if input.is_terminal() {
-        let mut screen = std::io::stderr();
-        write!(screen, "{prompt}")?;
-        screen.flush()?;
-        let hidden = Hidden::begin(&input)?;
-        let read = input.lock().take(KEY_BYTES_MAX).read_line(&mut line);
-        drop(hidden);
-        // The line end that was not shown.
-        writeln!(screen)?;
-        read?;
-    } else {
-        input.lock().take(KEY_BYTES_MAX).read_line(&mut line)?;
+    if !terminal.is_terminal() {
+        input.read_line(&mut line).await?;
+        return Ok(Some(line));
     }
-    Ok(line)
+    let mut screen = std::io::stderr();
+    write!(screen, "{prompt}")?;
+    screen.flush()?;
+    // From before the echo goes: who is killed by the signal leaves a terminal behind that shows nothing.
+    let mut interrupted = signal(SignalKind::interrupt())?;
+    let hidden = Hidden::begin(&terminal)?;
+    let read = tokio::select! {
+        biased;
+        _ = interrupted.recv() => None,
+        read = input.read_line(&mut line) => Some(read),
+    };
+    drop(hidden);
+    // The line end that was not shown.
+    writeln!(screen)?;
+    read.transpose().map(|read| read.map(|_| line))
 }
 
 // === impl Hidden ===

@@ -14,6 +14,7 @@
 use crate::EngineError;
 use crate::files::{FileMount, FilePlace, HostFile, HostFiles, Spot, check_name, mounts};
 use async_trait::async_trait;
+use parking_lot::Mutex;
 use rustix::fs::{CWD, Mode, OFlags};
 use rustix::mount::{MountFlags, UnmountFlags};
 use std::fs;
@@ -24,6 +25,10 @@ use std::sync::Arc;
 
 /// Linux' `TMPFS_MAGIC` and `RAMFS_MAGIC` (magic.h).
 const IN_MEMORY: [i64; 2] = [0x0102_1994, 0x8584_58f6];
+
+/// Held from the look whether a space is mounted to its mount. The tasks of a node begin together: two mounts on top of each
+/// other would hide the files of the first, and nothing would ever remove them.
+static MOUNTING: Mutex<()> = Mutex::new(());
 
 /// The files of one engine on this machine.
 #[derive(Debug, Clone)]
@@ -70,6 +75,7 @@ impl TmpfsFiles {
     /// Makes sure that the space is there and in memory.
     fn make_space(&self, space: &str) -> Result<(), EngineError> {
         let dir = self.space(space);
+        let _one_at_a_time = MOUNTING.lock();
         make_dir(&self.base, 0o755).and_then(|()| make_dir(&dir, 0o700)).map_err(|error| {
             EngineError::Refused(format!(
                 "there is no place for secrets and configs: {error}; run the daemon as root, or give it a --run-dir on a tmpfs"

@@ -111,6 +111,12 @@ fn attack_23_files_that_get_into_each_other_s_way_are_refused() {
     }
     assert!(check(&[], &[("c", "/etc/c")], &["/etc/c"]).is_err());
     assert!(check(&[], &[("c", "/etc/c")], &["/etc/c/d"]).is_err());
+    // What is relative is judged by where it ends.
+    for below_root in ["proc/1/mem", "sys/kernel/x", "proc", "run/secrets", "run"] {
+        let error = check(&[], &[("c", below_root)], &[]).expect_err(below_root);
+        assert!(error.starts_with(&format!("invalid target '{below_root}' of config c: ")), "{error}");
+        assert_eq!(check(&[("a", below_root)], &[], &[]), Ok(()), "below /run/secrets it is a name like any other");
+    }
     let many: Vec<String> = (0..257).map(|n| format!("s{n}")).collect();
     let many: Vec<(&str, &str)> = many.iter().map(|n| (n.as_str(), n.as_str())).collect();
     assert_eq!(check(&many, &[], &[]), Err("a service can use at most 256 secrets and configs, not 257".into()));

@@ -20,6 +20,10 @@ const LOOK: Duration = Duration::from_secs(60);
 const RETRY_MAX: Duration = Duration::from_secs(30);
 /// All nodes are asked to renew at once when the root or the validity changes; they do not all come at once.
 const SPREAD: Duration = Duration::from_secs(2);
+/// Between two tries to start the manager's part.
+const START_RETRY: Duration = Duration::from_secs(5);
+/// Between two renewals that only a clock that is off asks for, at most: each restarts the connections between managers.
+const CLOCK_PAUSE_MAX: Duration = Duration::from_secs(3600);
 /// Certificates are cut to whole seconds.
 const EXPIRY_TOLERANCE: Duration = Duration::from_secs(2);
 
@@ -47,6 +51,8 @@ pub(super) struct Keeper {
     backoff: Duration,
     /// Log index of the cluster whose roots are trusted: what is said of an older one is out of date.
     cluster_version: u64,
+    /// The manager's part could not be started (its port was taken, say): it is tried again.
+    manager_is_missing: bool,
 }
 
 /// What a renewal brought.
@@ -78,7 +84,8 @@ pub(super) fn wanted(identity: &Identity, news: &SessionInfo, now: Duration, ren
 
 impl Keeper {
     pub(super) fn new(identity: &Identity, rand: &dyn Rand) -> Keeper {
-        Keeper { renew_at: identity.renew_at(rand), due: None, backoff: RETRY, cluster_version: 0 }
+        let renew_at = identity.renew_at(rand);
+        Keeper { renew_at, due: None, backoff: RETRY, cluster_version: 0, manager_is_missing: false }
     }
 
     /// How long to wait before this is done: zero for now.
@@ -98,6 +105,18 @@ impl Keeper {
         at.saturating_duration_since(Instant::now())
     }
 
+    /// There is a new certificate, and the reason for it still holds: when to try again. The session may not have heard yet of what
+    /// the manager knows; or the clocks differ, and then the next one will be no better.
+    fn in_vain(&mut self, why: Why, identity: &Identity) -> Duration {
+        let wait = self.failed(why);
+        if why != Why::Age {
+            return wait;
+        }
+        let pause = (identity.expiry() / 20).min(CLOCK_PAUSE_MAX);
+        self.due = Some((why, Instant::now() + pause));
+        pause.min(LOOK)
+    }
+
     /// It did not work out: when to try again.
     fn failed(&mut self, why: Why) -> Duration {
         let wait = self.backoff;
@@ -114,6 +133,14 @@ impl Member {
     /// Brings certificate and trust to what the managers say and the clock asks for, as far as that can be done now. Returns
     /// how long to wait before the next look.
     pub(super) async fn keep_certificate(self: &Arc<Self>, news: &SessionInfo, keeper: &mut Keeper) -> Duration {
+        if keeper.manager_is_missing {
+            keeper.manager_is_missing = !self.becomes_manager().await;
+        }
+        let wait = self.keep_certificate_once(news, keeper).await;
+        if keeper.manager_is_missing { wait.min(START_RETRY) } else { wait }
+    }
+
+    async fn keep_certificate_once(self: &Arc<Self>, news: &SessionInfo, keeper: &mut Keeper) -> Duration {
         self.trust(news, keeper).await;
         let (now, rand) = (self.world.seams.clock.unix_now(), &*self.world.seams.rand);
         let Some(why) = wanted(&self.identity(), news, now, keeper.renew_at) else {
@@ -125,8 +152,15 @@ impl Member {
             return wait;
         }
         match self.renew(keeper).await {
-            // The session may not have heard yet of what the manager knows: then this is tried again, and not at once.
-            Ok(()) if wanted(&self.identity(), news, now, keeper.renew_at) == Some(why) => keeper.failed(why),
+            Ok(()) if wanted(&self.identity(), news, now, keeper.renew_at) == Some(why) => {
+                let identity = self.identity();
+                if why == Why::Age {
+                    let (until, clock) = (ca::clock_text(identity.validity().1), ca::clock_text(now));
+                    let text = "a new certificate is old already by this node's clock; compare it with the managers'";
+                    tracing::warn!(until, clock, "{text}");
+                }
+                keeper.in_vain(why, &identity)
+            }
             Ok(()) => {
                 keeper.due = None;
                 RETRY
@@ -172,7 +206,7 @@ impl Member {
         }
         match identity.with_trust(roots.clone()) {
             Ok(identity) => {
-                if let Err(reason) = self.adopt(identity).await {
+                if let Err(reason) = self.adopt(identity, keeper).await {
                     tracing::error!(reason, "the root certificates that the swarm trusts could not be saved");
                     return;
                 }
@@ -186,8 +220,9 @@ impl Member {
     /// Gets a certificate as the managers think it should be, and becomes what it says.
     async fn renew(self: &Arc<Self>, keeper: &mut Keeper) -> Result<(), String> {
         let renewed = self.renewed().await?;
-        self.adopt(renewed.identity).await?;
-        keeper.cluster_version = keeper.cluster_version.max(renewed.cluster_version);
+        self.adopt(renewed.identity, keeper).await?;
+        // Not the greater of the two: the answer is from the state of now, which may be that of a backup.
+        keeper.cluster_version = renewed.cluster_version;
         let identity = self.identity();
         keeper.renew_at = identity.renew_at(&*self.world.seams.rand);
         tracing::info!(role = ?identity.role, until = ca::clock_text(identity.validity().1), "this node has a new certificate");
@@ -195,27 +230,45 @@ impl Member {
     }
 
     /// Saves an identity, and acts on it from then on: new connections use it, those that stand go on.
-    async fn adopt(self: &Arc<Self>, identity: Identity) -> Result<(), String> {
+    async fn adopt(self: &Arc<Self>, identity: Identity, keeper: &mut Keeper) -> Result<(), String> {
         identity.save(&*self.world.seams.disk, self.layout.root()).await.map_err(|e| e.to_string())?;
         let before = self.identity().role;
         let (now, identity) = (identity.role, Arc::new(identity));
         match (before, now) {
             (Role::Worker, Role::Manager) => {
                 self.identity.send_replace(Some(identity));
-                if let Err(e) = self.start_manager().await {
-                    tracing::error!(error = %e, "this node cannot act as the manager that it should be");
-                }
+                keeper.manager_is_missing = !self.becomes_manager().await;
             }
             (Role::Manager, Role::Worker) => {
+                keeper.manager_is_missing = false;
                 self.stop_manager().await;
-                self.identity.send_replace(Some(identity));
+                // Before anybody hears of it: a worker's data keys are not locked, and the log has the swarm's secrets.
                 self.forget_group().await;
+                self.identity.send_replace(Some(identity));
             }
             (Role::Worker, Role::Worker) | (Role::Manager, Role::Manager) => {
                 self.identity.send_replace(Some(identity));
             }
         }
         Ok(())
+    }
+
+    /// A worker has no Raft log, unless a crash came between a demotion's certificate and the rest of it. It would keep the
+    /// group's secrets, and a later promotion would go on from it.
+    pub(super) async fn finish_demotion(&self) {
+        let left = self.world.seams.disk.list(&self.layout.raft()).await;
+        if left.is_ok_and(|files| !files.is_empty()) {
+            tracing::info!("a demotion of this node was cut short; its Raft log is removed now");
+            self.forget_group().await;
+        }
+    }
+
+    async fn becomes_manager(self: &Arc<Self>) -> bool {
+        let started = self.start_manager().await;
+        if let Err(e) = &started {
+            tracing::error!(error = %e, "this node cannot act as the manager that it should be; trying again");
+        }
+        started.is_ok()
     }
 
     /// A demoted manager's log and Raft id are of no use to anybody; should it be promoted again, it joins as a new one.
@@ -352,6 +405,21 @@ mod tests {
         assert_eq!(keeper.wait(Why::Role, &OsRand), Duration::ZERO, "another reason");
         assert_eq!((keeper.failed(Why::Role), keeper.failed(Why::Role)), (RETRY, RETRY), "an election takes no longer");
         assert!(keeper.wait(Why::Issuer, &OsRand) < SPREAD);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_clock_that_is_ahead_costs_no_certificate_every_few_seconds() {
+        let mut cluster = crate::testing::cluster();
+        for (expiry_h, pause) in [(1, Duration::from_secs(180)), (2160, CLOCK_PAUSE_MAX)] {
+            cluster.spec.node_cert_expiry = Duration::from_secs(expiry_h * 3600);
+            let identity = identity(&cluster, Role::Worker, 0, NOW);
+            let mut keeper = Keeper::new(&identity, &OsRand);
+            assert_eq!(keeper.wait(Why::Age, &OsRand), Duration::ZERO);
+            assert_eq!(keeper.in_vain(Why::Age, &identity), LOOK, "a clock may be set meanwhile");
+            assert_eq!(keeper.wait(Why::Age, &OsRand), pause);
+            assert_eq!(keeper.wait(Why::Role, &OsRand), Duration::ZERO, "another reason is not held up");
+            assert_eq!(keeper.in_vain(Why::Role, &identity), RETRY, "what a session has not heard yet it hears soon");
+        }
     }
 
     proptest! {

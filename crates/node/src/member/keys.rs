@@ -51,7 +51,8 @@ impl Member {
         let (store, now) = (self.keys.store(), self.world.seams.clock.unix_now());
         let is_manager = self.identity().role == Role::Manager;
         // Only managers are locked; this one was demoted.
-        if !is_manager && self.keys.follow(None, now).await.map_err(|e| e.to_string())? {
+        if !is_manager && !self.keys.follows(None).await {
+            self.keys.unlock_worker(now, &self.tasks).await.map_err(|e| e.to_string())?;
             tracing::info!("this node is no manager any more: its data keys need no unlock key from now on");
         }
         if now.saturating_sub(store.current_since().await) >= self.data_key_max_age {

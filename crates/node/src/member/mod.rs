@@ -145,8 +145,9 @@ impl Member {
             missed: Mutex::default(),
             tasks: tasks.clone(),
         });
-        if is_manager {
-            member.start_manager().await?;
+        match is_manager {
+            true => member.start_manager().await?,
+            false => member.finish_demotion().await,
         }
         tasks.spawn("session news", member.clone().take_session_news());
         tasks.spawn_to_end("data keys", member.clone().keep_data_keys());

@@ -50,11 +50,19 @@ impl Member {
         }
     }
 
-    pub(super) async fn save(&self) {
+    /// Goes on to its end when the caller is dropped, and whoever stops the member awaits it: a file that comes back after a
+    /// `leave` has removed it would be a membership without its keys.
+    pub(crate) async fn save(&self) {
+        let (layout, disk) = (self.layout.clone(), self.world.seams.disk.clone());
         let membership = self.membership.borrow().clone();
-        if let Err(e) = membership.save(&self.layout, &*self.world.seams.disk).await {
-            // The node goes on with what it knows; after a restart it starts from older addresses.
-            tracing::error!(error = %e, "what this node knows of its swarm could not be saved");
+        let saved = self.tasks.spawn_to_end("save membership", async move {
+            if let Err(e) = membership.save(&layout, &*disk).await {
+                // The node goes on with what it knows; after a restart it starts from older addresses.
+                tracing::error!(error = %e, "what this node knows of its swarm could not be saved");
+            }
+        });
+        if let Err(e) = saved.await {
+            tracing::error!(error = %e, "saving what this node knows of its swarm ended badly");
         }
     }
 }

@@ -1,12 +1,15 @@
 //! `init --force-new-cluster`: one manager of a lost majority becomes a cluster of its own, with the state that it has.
 
-use super::{Node, State};
+use super::{Node, OpenError, State};
 use crate::addr;
 use crate::force_new::Intent;
 use crate::join::{self, internal};
+use crate::keys::DiskKeys;
 use crate::member::Member;
 use api::{InitOptions, SwarmError};
 use model::NodeId;
+use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use store::StoreClient as _;
@@ -27,6 +30,7 @@ impl Node {
     ) -> Result<NodeId, SwarmError> {
         refuse_if_needless(&member).await?;
         let intent = self.intent(&member, options)?;
+        self.refuse_foreign(intent.listen_addr).await?;
         let (keys, layout) = (member.disk_keys(), &self.inner.layout);
         let disk = keys.world(&self.inner.world).seams.disk;
         intent.save(layout, &*disk).await.map_err(internal)?;
@@ -41,6 +45,9 @@ impl Node {
             }
             Err(e) => e,
         };
+        if !nothing_was_done(&failed) {
+            return self.finish(keys, &failed).await;
+        }
         // Back to what it was.
         let forgotten = Intent::forget(layout, &*disk).await;
         let again = match forgotten {
@@ -52,14 +59,41 @@ impl Node {
                 self.set(State::Active(member));
                 format!("no new cluster could be made: {failed}; this manager is what it was")
             }
-            Err(reason) => {
-                self.set(State::Inactive);
-                format!(
-                    "no new cluster could be made: {failed}; and this manager could not be started again ({reason}): restart its daemon"
-                )
-            }
+            Err(reason) => self.broken(format!(
+                "no new cluster could be made: {failed}; and this manager could not be started again ({reason}): restart its daemon"
+            )),
         };
         Err(SwarmError::Internal(text))
+    }
+
+    /// The new group is on the disk, or may be, and with it this node has another Raft id: there is no way back, only on. The
+    /// intent is still there, or was carried out; either way the next start makes a running cluster of it.
+    async fn finish(&self, keys: DiskKeys, failed: &OpenError) -> Result<NodeId, SwarmError> {
+        match self.resume_with(keys).await {
+            Ok(member) => {
+                self.set(State::Active(member.clone()));
+                leads(&member).await
+            }
+            Err(_) => Err(SwarmError::Internal(self.broken(format!(
+                "the new cluster was begun, and could not be brought to its end: {failed}. Mend that, and restart this daemon: it goes on from there"
+            )))),
+        }
+    }
+
+    fn broken(&self, text: String) -> String {
+        self.set(State::Broken(text.clone()));
+        text
+    }
+
+    /// An address that this machine does not have would be remembered, and no later start could listen on it. One that is taken
+    /// may be taken by this very manager, which is about to let go of it.
+    async fn refuse_foreign(&self, listen_addr: SocketAddr) -> Result<(), SwarmError> {
+        match self.inner.world.seams.net.listen(listen_addr).await {
+            Err(e) if e.kind() != io::ErrorKind::AddrInUse => {
+                Err(SwarmError::Invalid(format!("cannot listen on {listen_addr}: {e}; choose another --listen-addr")))
+            }
+            Ok(_) | Err(_) => Ok(()),
+        }
     }
 
     fn intent(&self, member: &Member, options: &InitOptions) -> Result<Intent, SwarmError> {
@@ -73,6 +107,10 @@ impl Node {
         let raft_id = join::new_raft_id(&*self.inner.world.seams.rand);
         Ok(Intent { raft_id, listen_addr, advertise_addr })
     }
+}
+
+fn nothing_was_done(error: &OpenError) -> bool {
+    matches!(error, OpenError::ForceNew(e) if e.nothing_was_done())
 }
 
 /// A worker has nothing to make a cluster of, and a majority that is alive needs none.
@@ -104,34 +142,52 @@ async fn leads(member: &Member) -> Result<NodeId, SwarmError> {
 mod tests {
     use super::*;
     use crate::force_new::{Founder, found, raft_of};
-    use crate::keys::{DiskKeys, FoundKeys};
+    use crate::keys::FoundKeys;
     use crate::machine::{StoreCanary, StoreMachine};
     use crate::state::{Layout, Membership};
-    use crate::world::{NodeConfig, SledLogs, World};
-    use api::Swarm as _;
-    use engine::EmbeddedEngine;
-    use engine::embedded::EmbeddedOptions;
-    use std::net::IpAddr;
+    use crate::testing::{OddDisk, world};
+    use crate::world::{NodeConfig, World};
+    use api::{LocalState, Swarm as _};
+    use seams::Seams;
+    use std::sync::atomic::Ordering;
     use store::Store;
 
-    struct Loopback;
+    /// When the new group is on the disk and the rest of it cannot be written, there is no way back to the old one.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn what_has_begun_is_finished_once_there_is_room_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let config = NodeConfig { listen_addr: "127.65.0.2:2377".into(), ..NodeConfig::new(dir.path()) };
+        let plain = world();
+        let disk = OddDisk::new(plain.seams.disk.clone(), Duration::ZERO);
+        let unsealed = World { seams: Seams { disk: disk.clone(), ..plain.seams.clone() }, ..plain };
+        let mut node = Node::open(config.clone(), unsealed.clone()).await.unwrap();
+        let id = node.init(InitOptions::default()).await.unwrap();
+        let force = || InitOptions { force_new_cluster: true, ..Default::default() };
 
-    impl crate::Interfaces for Loopback {
-        fn addresses(&self) -> Vec<(String, IpAddr)> {
-            vec![("lo".into(), "127.65.0.1".parse().unwrap())]
-        }
-    }
+        let elsewhere = InitOptions { listen_addr: "192.0.2.1:2377".into(), ..force() };
+        let said = node.init(elsewhere).await.unwrap_err().to_string();
+        assert!(said.contains("cannot listen on 192.0.2.1:2377"), "{said}");
+        assert_eq!(node.local().state, LocalState::Manager, "nothing has begun");
 
-    fn world() -> World {
-        let seams = seams::real::seams();
-        let engine = EmbeddedEngine::new(EmbeddedOptions::default(), seams.clock.clone(), seams.rand.clone());
-        World {
-            seams,
-            engine: Arc::new(engine),
-            engine_api: None,
-            interfaces: Arc::new(Loopback),
-            raft_logs: Arc::new(SledLogs),
-        }
+        // It goes on by itself when that helps.
+        disk.refusals.store(1, Ordering::SeqCst);
+        assert_eq!(node.init(force()).await, Ok(id.clone()));
+
+        disk.refusals.store(u32::MAX, Ordering::SeqCst);
+        let said = node.init(force()).await.unwrap_err().to_string();
+        assert!(said.contains("could not be brought to its end") && said.contains("restart this daemon"), "{said}");
+        // Nobody can make or join another swarm over what is left of this one, and its state says what is the matter.
+        assert_eq!(node.local().state, LocalState::Error(said.clone()));
+        assert_eq!(node.init(InitOptions::default()).await, Err(SwarmError::AlreadyInSwarm));
+        assert_eq!(node.leave(true).await, Err(SwarmError::Unavailable(said)));
+        node.shutdown().await;
+
+        disk.refusals.store(0, Ordering::SeqCst);
+        node = Node::open(config, unsealed).await.unwrap();
+        let member = node.member().unwrap();
+        assert_eq!(leads(&member).await.unwrap(), id);
+        drop(member);
+        node.shutdown().await;
     }
 
     /// Wherever the daemon dies on the way, its next start makes the new cluster.

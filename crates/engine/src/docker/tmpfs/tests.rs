@@ -75,6 +75,30 @@ async fn attack_24_files_are_in_memory_and_only_as_open_as_they_should_be() {
     }
 }
 
+/// The first tasks of a node begin together: what one of them was given must not be under the mount of another.
+#[test]
+fn attack_24_tasks_that_begin_together_share_one_mount() {
+    for _ in 0..50 {
+        let run = Run::new();
+        let start = std::sync::Barrier::new(4);
+        std::thread::scope(|scope| {
+            for n in 0..4 {
+                let (files, start) = (&run.files, &start);
+                scope.spawn(move || {
+                    start.wait();
+                    files.put_now(&place(&format!("t{n}")), &[file("/run/secrets/key", 0o400, "one")]).unwrap();
+                });
+            }
+        });
+        let space = run.base.join("n1");
+        let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
+        let here = mounts.lines().filter(|l| l.split(' ').nth(4).is_some_and(|at| Path::new(at) == space)).count();
+        assert!(here <= 1, "{here} mounts at {}", space.display());
+        let owners = fs::read_dir(&space).unwrap().count();
+        assert_eq!(owners, 4, "what was put is there");
+    }
+}
+
 #[tokio::test]
 async fn what_is_equal_stays_and_what_changed_is_seen_through_a_mount() {
     let run = Run::new();
