@@ -40,8 +40,10 @@ pub(crate) struct Outcome {
 const LAYER_2_SEEDS: &str = "0..2000";
 const LAYER_3_SEEDS: &str = "0..40";
 
-/// Seconds for each fuzz target; two run at a time. `cargo xtask fuzz --seconds N` takes any other.
+/// Seconds for each fuzz target. `cargo xtask fuzz --seconds N` takes any other.
 const FUZZ_SECONDS: &str = "60";
+/// Fuzz targets at a time: on two cores each has half of its minute, and the whole of `cargo xtask test` stays below half an hour.
+const FUZZ_JOBS: &str = "4";
 
 /// How many times the power-cut test cuts the power.
 const POWER_CUTS: &str = "POWER_CUTS";
@@ -196,7 +198,7 @@ fn fuzz_targets(context: &mut Context) -> Outcome {
     if built.failed > 0 {
         return built;
     }
-    context.tests(Command::new(fuzz::binary()).args(["--seconds", FUZZ_SECONDS]))
+    context.tests(Command::new(fuzz::binary()).args(["--seconds", FUZZ_SECONDS, "--jobs", FUZZ_JOBS]))
 }
 
 /// Every deliberate bug that the simulator knows must be caught.
