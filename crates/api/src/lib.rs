@@ -32,7 +32,6 @@ mod secrets;
 mod server;
 mod service_update;
 mod services;
-mod slots;
 mod stall;
 mod swarm;
 mod swarm_ca;

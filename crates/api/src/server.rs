@@ -4,7 +4,6 @@ use crate::Api;
 use crate::access::Caller;
 use crate::reply::Reply;
 use crate::route;
-use crate::slots::{Slot, Slots};
 use crate::stall::{Patience, Stalling};
 use async_trait::async_trait;
 use docker_api::Failure;
@@ -14,6 +13,7 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use seams::{BoxStream, Listener, Tasks};
+use sources::{Slot, Slots};
 use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
@@ -27,10 +27,14 @@ pub(crate) const CONNECTIONS_MAX: usize = 1024;
 /// Event streams, followed logs and tunnels (exec, attach, build) at once: half of the connections, so that there is always
 /// room for a question. The port has as many of its own (an [`Api`] for each listener), so that it cannot take the socket's.
 pub(crate) const STREAMS_MAX: usize = 512;
-/// Connections served at once from a port behind a [`Gate`], and from one address; beyond it, new ones are closed.
-const GATED_CONNECTIONS: (usize, usize) = (512, 128);
-/// Connections that stand at the gate (their TLS handshake is under way), and from one address.
-const AT_THE_GATE: (usize, usize) = (64, 16);
+/// Connections served at once from a port behind a [`Gate`]; beyond it, new ones are closed.
+const GATED_MAX: usize = 512;
+/// The same from one source.
+const GATED_PER_SOURCE_MAX: usize = 128;
+/// Connections that stand at the gate: their TLS handshake is under way.
+const AT_THE_GATE_MAX: usize = 64;
+/// The same from one source.
+const AT_THE_GATE_PER_SOURCE_MAX: usize = 16;
 /// For the gate to let a connection in.
 const GATE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a client may take to send a request's head, and how long a connection may be idle.
@@ -101,8 +105,8 @@ impl Api {
     /// Serves every connection of a listener that `gate` lets in, with the rights that it gives, until `tasks` is asked to
     /// stop. Its connections are counted apart, so that the network cannot keep anybody from the socket.
     pub async fn serve_gated(&self, listener: Box<dyn Listener>, gate: Arc<dyn Gate>, tasks: Tasks) {
-        let inside = Slots::new(GATED_CONNECTIONS);
-        let waiting = Slots::new(AT_THE_GATE);
+        let inside = Slots::new(GATED_MAX, GATED_PER_SOURCE_MAX);
+        let waiting = Slots::new(AT_THE_GATE_MAX, AT_THE_GATE_PER_SOURCE_MAX);
         loop {
             let accepted = tokio::select! {
                 biased;

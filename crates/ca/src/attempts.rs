@@ -3,6 +3,7 @@
 //! A token's secret has 128 bits, so nobody finds one by trying. What the bound saves is the managers' time, and their log: each
 //! try costs a linearizable read.
 
+use sources::network_of;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::Duration;
@@ -93,15 +94,6 @@ impl WrongTokens {
     /// How many sources are remembered.
     pub fn sources(&self) -> usize {
         self.by_source.len()
-    }
-}
-
-/// What counts as one source where sources are counted: an IPv4 address, or an IPv6 /64, as whoever has one address of that has
-/// all 2^64.
-pub fn network_of(source: IpAddr) -> IpAddr {
-    match source.to_canonical() {
-        IpAddr::V6(v6) => IpAddr::V6((u128::from(v6) & !u128::from(u64::MAX)).into()),
-        v4 => v4,
     }
 }
 

@@ -26,7 +26,7 @@ mod tls;
 mod token;
 
 pub use api_tls::{ApiCertificate, ApiRight, ApiTlsError, VIEWER_WORD, api_certificate, api_server_config};
-pub use attempts::{TooManyWrongTokens, WrongTokens, network_of};
+pub use attempts::{TooManyWrongTokens, WrongTokens};
 pub use authority::{Authority, CertificateGrant, InvalidRoot, IssueError, NODE_CERT_EXPIRY_MIN, generate_root};
 pub use csr::{Csr, InvalidCsr, KeyError, NodeKey};
 pub use identity::{Identity, IdentityError, KEY_FILE, NEXT_FILE, NODE_CERT_FILE, ROOT_CERT_FILE};

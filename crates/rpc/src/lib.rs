@@ -16,7 +16,6 @@ mod connector;
 mod redacted;
 mod server;
 mod services;
-mod slots;
 mod status;
 
 pub use access::{Admission, Denied, Who};

@@ -2,7 +2,6 @@
 
 use crate::access::Admission;
 use crate::authorise::{Authorise, Connection, Shown};
-use crate::slots::{Slot, Slots};
 use ca::Identity;
 use hyper::rt::Executor;
 use hyper::server::conn::http2;
@@ -10,6 +9,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use parking_lot::Mutex;
 use seams::{BoxStream, Clock, Listener, Tasks};
+use sources::{Slot, Slots};
 use std::fmt;
 use std::future::Future;
 use std::net::SocketAddr;

@@ -6,6 +6,7 @@ use std::fs;
 /// The rooms, each allowed to use those before it.
 const ROOMS: &[&str] = &[
     "seams",
+    "sources",
     "model",
     "store",
     "control",
