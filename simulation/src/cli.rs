@@ -1,5 +1,6 @@
 //! The command line of the simulator: one seed in this process, or many, each in a process of its own.
 
+use crate::fleet::{self, FleetArgs, ManagerArgs};
 use crate::layer3::{self, Bug, Options};
 use crate::trace;
 use clap::{Parser, ValueEnum};
@@ -22,8 +23,10 @@ const CANARY_SEEDS_2: u64 = 200;
 
 /// Runs the cluster in a simulated world.
 #[derive(Debug, Parser)]
-#[command(name = "swarmlite-sim")]
+#[command(name = "swarmlite-sim", args_conflicts_with_subcommands = true)]
 pub struct Args {
+    #[command(subcommand)]
+    command: Option<Other>,
     /// The layer: 2 (Raft, store and control loops) or 3 (whole nodes).
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u8).range(2..=3))]
     layer: u8,
@@ -47,6 +50,14 @@ pub struct Args {
     jobs: Option<usize>,
 }
 
+/// What the program does besides simulating.
+#[derive(Debug, clap::Subcommand)]
+enum Other {
+    Fleet(FleetArgs),
+    #[command(hide = true)]
+    FleetManager(ManagerArgs),
+}
+
 impl ValueEnum for Bug {
     fn value_variants<'a>() -> &'a [Bug] {
         &Bug::ALL
@@ -67,6 +78,11 @@ fn parse_range(text: &str) -> Result<Range<u64>, String> {
 /// Does what the command line says.
 pub fn main() -> ExitCode {
     let args = Args::parse();
+    match &args.command {
+        Some(Other::Fleet(args)) => return fleet::main(args),
+        Some(Other::FleetManager(args)) => return fleet::manager_main(args),
+        None => {}
+    }
     match (args.seed, args.seeds.clone()) {
         (Some(seed), _) => one(seed, &args),
         (None, Some(seeds)) => many(seeds, &args),

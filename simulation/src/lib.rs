@@ -12,10 +12,13 @@
 //! 2. [`layer2`]: Raft, the store and the control loops on a simulated runtime; thousands of seeds.
 //! 3. [`layer3`]: whole nodes, with their real protocols over a simulated network; one process a seed, because some libraries
 //!    keep counters for the life of a process.
+//!
+//! Beside them, [`fleet`] measures real managers with a thousand machines around them, by the machine's own clock.
 #![forbid(unsafe_code)]
 
 pub mod cli;
 mod content;
+pub mod fleet;
 pub mod history;
 pub mod layer2;
 pub mod layer3;

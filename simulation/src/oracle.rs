@@ -143,7 +143,7 @@ pub fn story(delta: &Delta, name: impl Fn(&model::NodeId) -> String) -> Option<S
         (_, Some(Object::Service(service))) => Some(format!(
             "service {} has {} replicas of {}, marked {}",
             service.spec.name,
-            service.spec.replicas(),
+            service.spec.replicas().map_or(service.spec.mode.as_str().to_owned(), |n| n.to_string()),
             service.spec.task.container.image,
             service.spec.labels.get("mark").map_or("", String::as_str)
         )),

@@ -1,6 +1,6 @@
 //! The program in the test image: one static binary, made on the spot and offline. A web server, unless told otherwise:
 //! `web [serve [PORT]]`, `web sleep`, `web say TEXT…`, `web fail CODE`, `web cat`, `web lines N`, `web look PATH…`,
-//! `web look-and-sleep PATH…`.
+//! `web look-and-sleep PATH…`. As `/bin/sh -c 'web …'` it is all the shell that health checks need.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -23,7 +23,12 @@ fn main() {
     for number in [SIGINT, SIGTERM] {
         signal(number, leave as extern "C" fn(i32) as usize);
     }
-    let args: Vec<String> = std::env::args().skip(1).collect();
+    let mut args: Vec<String> = std::env::args().skip(1).collect();
+    if let [flag, line] = args.as_slice()
+        && flag == "-c"
+    {
+        args = line.split_whitespace().skip(1).map(String::from).collect();
+    }
     let rest = args.get(1..).unwrap_or_default();
     match args.first().map(String::as_str) {
         None | Some("serve") => serve(rest.first().map_or("80", String::as_str)),

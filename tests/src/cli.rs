@@ -16,6 +16,8 @@ pub struct Cli {
     program: PathBuf,
     /// Where `docker` looks for its configuration: nowhere near the user's.
     config: PathBuf,
+    /// More of its environment.
+    env: Vec<(String, String)>,
 }
 
 /// What a command did.
@@ -45,7 +47,13 @@ impl Cli {
     }
 
     fn of(program: PathBuf) -> Self {
-        Self { program, config: std::env::temp_dir().join("swarmlite-test-docker-config") }
+        Self { program, config: std::env::temp_dir().join("swarmlite-test-docker-config"), env: Vec::new() }
+    }
+
+    /// The same with one more variable in its environment.
+    pub fn with_env(mut self, name: &str, value: &str) -> Self {
+        self.env.push((name.into(), value.into()));
+        self
     }
 
     /// What it is called.
@@ -60,11 +68,17 @@ impl Cli {
 
     /// The same with something on standard input.
     pub async fn run_with(&self, node: &Node, args: &[&str], stdin: &str) -> Outcome<Done> {
+        self.run_at(&node.host(), args, stdin).await
+    }
+
+    /// The same at any address.
+    pub async fn run_at(&self, host: &str, args: &[&str], stdin: &str) -> Outcome<Done> {
         use tokio::io::AsyncWriteExt;
-        let mut all: Vec<OsString> = vec!["-H".into(), node.host().into()];
+        let mut all: Vec<OsString> = vec!["-H".into(), host.into()];
         all.extend(args.iter().map(OsString::from));
         let mut command = tokio::process::Command::new(&self.program);
         command.args(&all).env_remove("DOCKER_HOST").env_remove("DOCKER_CONTEXT").env("DOCKER_CONFIG", &self.config);
+        command.envs(self.env.iter().map(|(name, value)| (name, value)));
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
         let words = format!("{} {}", self.name(), args.join(" "));
         let mut child = command.spawn().map_err(|error| format!("cannot start {words}: {error}"))?;

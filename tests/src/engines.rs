@@ -20,6 +20,8 @@ pub struct PrivateEngine {
     host: usize,
     dir: PathBuf,
     cgroup: String,
+    /// More of its arguments.
+    args: Vec<String>,
     /// `unshare`, which takes the whole PID namespace with it when it dies.
     child: Option<Child>,
 }
@@ -29,7 +31,13 @@ pub struct PrivateEngine {
 impl PrivateEngine {
     /// One that does not run yet.
     pub fn new(host: usize, dir: PathBuf) -> Self {
-        Self { host, dir, cgroup: format!("{CGROUP}-{}-{host}", std::process::id()), child: None }
+        Self { host, dir, cgroup: format!("{CGROUP}-{}-{host}", std::process::id()), args: Vec::new(), child: None }
+    }
+
+    /// The same with more arguments for `dockerd`.
+    pub fn with_args(mut self, args: &[&str]) -> Self {
+        self.args.extend(args.iter().map(ToString::to_string));
+        self
     }
 
     /// Its API.
@@ -75,6 +83,7 @@ impl PrivateEngine {
             .arg("--pidfile")
             .arg(self.dir.join("docker.pid"))
             .args(["--host", &self.address(), &format!("--cgroup-parent=/{}", self.cgroup)])
+            .args(&self.args)
             .stdin(Stdio::null())
             .stdout(log)
             .stderr(errors);

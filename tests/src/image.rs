@@ -54,13 +54,14 @@ fn program() -> String {
     format!("{hash:016x}")
 }
 
-/// A file system with nothing but the program, as a tar archive.
+/// A file system with nothing but the program (also as its shell), as a tar archive.
 fn layer() -> Outcome<Vec<u8>> {
     let scratch = tempfile::tempdir().map_err(|error| format!("cannot create a temporary directory: {error}"))?;
     compile(&scratch.path().join("web"))?;
-    for directory in ["etc", "tmp", "data"] {
+    for directory in ["etc", "tmp", "data", "bin"] {
         std::fs::create_dir(scratch.path().join(directory)).map_err(|error| error.to_string())?;
     }
+    std::os::unix::fs::symlink("/web", scratch.path().join("bin/sh")).map_err(|error| error.to_string())?;
     let tar =
         Command::new("tar").arg("-C").arg(scratch.path()).args(["--owner=0", "--group=0", "-cf", "-", "."]).output();
     let tar = tar.map_err(|error| format!("cannot run tar: {error}"))?;

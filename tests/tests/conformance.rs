@@ -4,10 +4,18 @@
 
 #[path = "conformance/disaster.rs"]
 mod disaster;
+#[path = "conformance/exec.rs"]
+mod exec;
+#[path = "conformance/fields.rs"]
+mod fields;
+#[path = "conformance/orchestration.rs"]
+mod orchestration;
 #[path = "conformance/secrets.rs"]
 mod secrets;
 #[path = "conformance/security.rs"]
 mod security;
+#[path = "conformance/seed.rs"]
+mod seed;
 
 use swarmlite_tests::cluster::say;
 use swarmlite_tests::network::Kind;
@@ -41,6 +49,7 @@ with_both! {
     services: services_story on Options { managers: 1, workers: 1, network: Kind::Loopback, ..Options::default() };
     rollout: rollout_story on Options { managers: 1, workers: 1, network: Kind::Loopback, ..Options::default() };
     errors: errors_story on Options { managers: 1, workers: 1, network: Kind::Loopback, ..Options::default() };
+    every_field: every_field_story on Options { managers: 1, workers: 0, network: Kind::Loopback, ..Options::default() };
 }
 
 async fn tell(cli: Cli, options: Options, story: impl AsyncFnOnce(&Cli, &mut Cluster) -> Outcome<()>) -> Outcome<()> {
@@ -248,6 +257,10 @@ async fn engine_story(manager: &swarmlite_tests::Node, worker: &swarmlite_tests:
         contains(&docker.ok(node, &["images", "--format", "{{.Repository}}:{{.Tag}}"]).await?, image::WEB_1)?;
     }
     Ok(())
+}
+
+async fn every_field_story(cli: &Cli, cluster: &mut Cluster) -> Outcome<()> {
+    fields::story(cli, cluster).await
 }
 
 async fn rollout_story(cli: &Cli, cluster: &mut Cluster) -> Outcome<()> {

@@ -1,11 +1,10 @@
 //! The secrets and configs of a task: put on this machine before its container is made, again before it is started, replaced
 //! when they are updated in place, and removed with the end of the task.
 
+use crate::facts::NodeFacts;
 use crate::runner::{Order, Runner};
 use engine::{ContainerPhase, EngineError, FileMount, FilePlace, HostFile};
-use model::{
-    Data, Dependency, GrantedFile, PayloadId, Platform, Signal, Task, Template, TemplateValue, Templating, limits,
-};
+use model::{Data, Dependency, GrantedFile, PayloadId, Signal, Task, Template, TemplateValue, Templating, limits};
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::step::Seen;
@@ -97,11 +96,17 @@ fn content(order: &Order, file: &GrantedFile<'_>, node: &NodeFacts) -> Result<Da
     };
     let end = limits::CONFIG_BYTES_END;
     let mut bytes = 0;
+    let container = node.container(&order.task).map_err(|e| NoContent::Template(e.to_string()))?;
     let filled = template.render(|value| {
         let put = match value {
             TemplateValue::Secret(t) => raw(&named(t, |of| matches!(of, Dependency::Secret(_)))?)?.expose().to_vec(),
             TemplateValue::Config(t) => raw(&named(t, |of| matches!(of, Dependency::Config(_)))?)?.expose().to_vec(),
-            other => node.value(&order.task, other).into_bytes(),
+            TemplateValue::Env(name) => {
+                // The last one counts, as for the container.
+                let env = container.env.iter().rev().filter_map(|line| line.split_once('='));
+                env.filter(|(key, _)| key == name).map(|(_, value)| value.as_bytes().to_vec()).next().unwrap_or_default()
+            }
+            other => node.value(&order.task, other).map_err(NoContent::Template)?.into_bytes(),
         };
         // A megabyte of templates can ask for a megabyte of data in a hundred thousand places.
         bytes += put.len();
@@ -113,53 +118,11 @@ fn content(order: &Order, file: &GrantedFile<'_>, node: &NodeFacts) -> Result<Da
     })
 }
 
-/// What templates say of the node.
-#[derive(Debug, Clone, Default)]
-struct NodeFacts {
-    id: String,
-    hostname: String,
-    platform: Platform,
-}
-
-impl NodeFacts {
-    /// A value that is no other file's; nothing for those.
-    fn value(&self, task: &Task, value: &TemplateValue) -> String {
-        match value {
-            TemplateValue::ServiceId => task.service_id.to_string(),
-            TemplateValue::ServiceName => task.service_name.to_string(),
-            TemplateValue::NodeId => self.id.clone(),
-            TemplateValue::NodeHostname => self.hostname.clone(),
-            TemplateValue::NodeOs => self.platform.os.clone(),
-            TemplateValue::NodeArchitecture => self.platform.architecture.clone(),
-            TemplateValue::TaskId => task.id.to_string(),
-            TemplateValue::TaskName => task.name(),
-            TemplateValue::TaskSlot => task.slot.to_string(),
-            TemplateValue::Env(name) => {
-                // The last one counts, as for the container.
-                let env = task.spec.container.env.iter().rev().filter_map(|line| line.split_once('='));
-                env.filter(|(key, _)| key == name).map(|(_, value)| value.to_owned()).next().unwrap_or_default()
-            }
-            TemplateValue::Secret(_) | TemplateValue::Config(_) => String::new(),
-        }
-    }
-}
-
 // === impl Runner ===
 
 impl Runner {
     fn place(&self, order: &Order) -> Result<FilePlace, EngineError> {
         FilePlace::new(self.context.config.node_id.as_str(), order.task.id.as_str())
-    }
-
-    /// Asks the engine what templates may say of it, when there are some.
-    async fn node_facts(&self, order: &Order) -> Result<NodeFacts, EngineError> {
-        if order.task.spec.container.granted_files().all(|f| f.given.templating.is_none()) {
-            return Ok(NodeFacts::default());
-        }
-        let config = &self.context.config;
-        let found = self.context.engine.describe().await?;
-        let hostname = config.hostname.clone().unwrap_or(found.hostname);
-        Ok(NodeFacts { id: config.node_id.to_string(), hostname, platform: found.platform })
     }
 
     /// Puts the task's files where they belong, and says what to mount. `None` while data is on its way from a manager.

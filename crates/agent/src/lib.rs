@@ -2,7 +2,8 @@
 //!
 //! **Owns** the way from assignments to containers: a session with some manager ([`Link`]), the assignment set and how new it
 //! is ([`Position`]), the state machine of each task ([`step`]), adoption and clean-up of containers, status reports that
-//! are resent until they are acknowledged, and the output of tasks for whoever asked for it.
+//! are resent until they are acknowledged, and the output of tasks for whoever asked for it, and the commands that managers
+//! run in the containers of its own tasks, and in no others (`exec`).
 //!
 //! It keeps secrets and configs in memory only, its own and the machine's (`files`): for as long as a task needs them.
 //!
@@ -16,6 +17,8 @@
 
 #![forbid(unsafe_code)]
 
+mod exec;
+mod facts;
 mod files;
 mod link;
 mod logs;
@@ -32,7 +35,7 @@ mod watcher;
 mod worker;
 
 pub use link::{Link, LinkError, SessionInfo};
-pub use names::{NODE_LABEL, TASK_LABEL, new_container};
+pub use names::{NODE_LABEL, TASK_LABEL};
 pub use saved::SavedError;
 pub use set::Position;
 

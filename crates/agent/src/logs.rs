@@ -129,8 +129,13 @@ async fn read(
     };
     let Some(container) = container(worker, subscription, options.follow, batches).await? else { return Ok(()) };
     let mut output = context.engine.logs(&container, options).await.map_err(|e| e.to_string())?;
+    let mut details_wanted = wanted.details;
     loop {
-        let (lines, over) = next_lines(&mut output).await;
+        let (mut lines, over) = next_lines(&mut output).await;
+        if let Some(first) = lines.first_mut().filter(|_| std::mem::take(&mut details_wanted)) {
+            // Lines without them are better than none.
+            first.details = context.engine.log_details(&container).await.unwrap_or_default().into_iter().collect();
+        }
         let batch = proto::LogBatch { lines, error: String::new(), end: false };
         if !batch.lines.is_empty() && batches.send(batch).await.is_err() {
             return Ok(());
@@ -190,5 +195,10 @@ async fn next_lines(output: &mut Output) -> (Vec<proto::LogLine>, Option<Result<
 }
 
 fn line(chunk: LogChunk) -> proto::LogLine {
-    proto::LogLine { stream: if chunk.stderr { 2 } else { 1 }, at_unix_ns: chunk.at_unix_ns, data: chunk.data.into() }
+    proto::LogLine {
+        stream: if chunk.stderr { 2 } else { 1 },
+        at_unix_ns: chunk.at_unix_ns,
+        data: chunk.data.into(),
+        details: Default::default(),
+    }
 }

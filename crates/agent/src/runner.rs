@@ -76,7 +76,11 @@ impl Runner {
                 Step::Move(status) => self.moved(&order, status).await,
                 Step::Do(Action::Wait) => match self.keep_files(&order).await {
                     Ok(()) => self.wait().await,
-                    Err(error) => self.failed(&order, Action::Wait, error).await,
+                    Err(error) => {
+                        // Perhaps it runs no more, and that is why it cannot be told.
+                        self.seen = Seen::Unknown;
+                        self.failed(&order, Action::Wait, error).await;
+                    }
                 },
                 Step::Do(Action::Finish) => {
                     if let Err(error) = self.remove_files(&order).await {
@@ -190,7 +194,9 @@ impl Runner {
     async fn prepare(&mut self, order: &Order) -> Result<(), EngineError> {
         let context = Arc::clone(&self.context);
         let Context { engine, config, .. } = &*context;
-        let mut container = names::new_container(&order.task, &config.node_id);
+        let node = self.node_facts(order).await?;
+        let spec = node.container(&order.task).map_err(|e| EngineError::Refused(e.to_string()))?;
+        let mut container = names::new_container(&order.task, &config.node_id, spec.into_owned());
         let auth = container.spec.registry_auth.as_ref().map(|a| a.0.as_str());
         let mut orders = self.orders.clone();
         tokio::select! {

@@ -4,7 +4,7 @@
 use crate::outbox::BATCH_MAX;
 use crate::set::{Outcome, Parts, Update};
 use crate::worker::Handle;
-use crate::{Context, SessionInfo, logs};
+use crate::{Context, SessionInfo, exec, logs};
 use model::{GossipKey, NodeDescription, NodeTls, Role};
 use parking_lot::Mutex;
 use rpc::proto::dispatcher as proto;
@@ -151,6 +151,7 @@ impl Session {
             ended = self.report(&channel, &session_id) => ended,
             () = self.context.link.outdated() => Ended::Outdated,
             () = logs::serve(&self.context, &self.worker, &channel, &session_id, &own) => Ended::Closed("log subscriptions"),
+            () = exec::serve(&self.context, &self.worker, &channel, &session_id, &own) => Ended::Closed("calls"),
         };
         own.stop();
         if let Ended::Stopping = ended {

@@ -4,6 +4,7 @@
 //! `Rejected` when it could not be prepared and `Failed` when it ended badly once it was to be started; the message of the last
 //! good state stays, and the error says what went wrong.
 
+use crate::facts;
 use engine::{ContainerPhase, ContainerState, EngineError, Health};
 use model::{ContainerStatus, Task, TaskState, TaskStatus, Timestamp, limits};
 use std::time::Duration;
@@ -153,7 +154,10 @@ fn live(view: View<'_>, now: Timestamp) -> Step {
     match (view.status.state, view.seen) {
         (state, Seen::Present(c)) if state.is_terminal() && c.phase == ContainerPhase::Running => stop(view, false),
         (state, _) if state.is_terminal() => Step::Do(Action::Wait),
-        (state, _) if state <= Assigned => Step::Move(moved(view, Accepted, "accepted", now)),
+        (state, _) if state <= Assigned => Step::Move(match facts::resolve(view.task) {
+            Ok(()) => moved(view, Accepted, "accepted", now),
+            Err(why) => TaskStatus { message: "resolving controller failed".to_owned(), ..failed(view, why, now) },
+        }),
         (Accepted, _) => Step::Move(moved(view, Preparing, "preparing", now)),
         (Preparing, Seen::Present(_)) => Step::Move(moved(view, Ready, "prepared", now)),
         // Ready without a container: somebody removed it before it was started. Nothing is lost by making another.
@@ -178,8 +182,11 @@ fn started(view: View<'_>, container: &ContainerState, now: Timestamp) -> Step {
         ContainerPhase::Exited => Step::Move(ended(view, container, now)),
         // An engine keeps the error of a failed start with the container.
         ContainerPhase::Created if running || !container.error.is_empty() => {
-            let why = if container.error.is_empty() { "the container was never started" } else { &container.error };
-            Step::Move(failed(view, why.to_owned(), now))
+            let why = match container.error.as_str() {
+                "" => "the container was never started".to_owned(),
+                why => not_started(why),
+            };
+            Step::Move(failed(view, why, now))
         }
         ContainerPhase::Created => Step::Do(Action::Start),
         ContainerPhase::Running if container.health == Health::Unhealthy => stop(view, true),
@@ -241,10 +248,16 @@ pub fn on_error(view: View<'_>, action: Action, error: &EngineError, attempts: u
     }
     match action {
         Action::Prepare if matches!(error, EngineError::Failed(_)) && attempts < PREPARE_ATTEMPTS_MAX => retry(),
-        Action::Prepare | Action::Start => Verdict::Move(failed(view, error.to_string(), now)),
+        Action::Prepare => Verdict::Move(failed(view, error.to_string(), now)),
+        Action::Start => Verdict::Move(failed(view, not_started(&error.to_string()), now)),
         // Whatever else fails (looking, stopping, removing) has to be done all the same.
         _ => retry(),
     }
+}
+
+/// Docker's words for a container that could not be started (moby daemon/cluster/executor/container/controller.go).
+fn not_started(why: &str) -> String {
+    format!("starting container failed: {why}")
 }
 
 /// Cuts a text at the limit, at a character's end.

@@ -26,5 +26,10 @@ pub(crate) fn a_task(n: u8) -> Task {
         desired: TaskState::Running,
         run_after: None,
         status: TaskStatus { state: TaskState::Assigned, ..TaskStatus::default() },
+        for_node: None,
+        job_iteration: None,
+        failures: 0,
+        inherited: None,
+        generic: Vec::new(),
     }
 }

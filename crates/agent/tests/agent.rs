@@ -148,7 +148,7 @@ async fn how_tasks_end_and_what_is_said_of_it() {
             task(6, "fail:start"),
             TaskState::Failed,
             "starting",
-            "OCI runtime create failed: exec: \"app\": executable file not found in $PATH: unknown",
+            "starting container failed: OCI runtime create failed: exec: \"app\": executable file not found in $PATH: unknown",
         ),
         (with_health(7, "web"), TaskState::Running, "started", ""),
         (
@@ -536,7 +536,7 @@ async fn output_is_published_for_whoever_subscribed() {
     world.manager().assign(1, vec![task(1, "lines:450")]);
     world.until_state(1, TaskState::Running).await;
     let open = |id: &str, n, follow, tail| {
-        let options = Some(LogOptions { stdout: true, stderr: true, follow, tail, since_unix_ns: 0 });
+        let options = Some(LogOptions { stdout: true, stderr: true, follow, tail, ..LogOptions::default() });
         Body::Open(Subscription {
             id: id.into(),
             task_id: task_id(n).to_string(),

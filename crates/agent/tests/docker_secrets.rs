@@ -1,8 +1,10 @@
-//! Secrets and configs in real containers: what the embedded engine cannot prove. `DOCKER_HOST` names the engine, which must
-//! be on this machine (default: `/var/run/docker.sock`); without one this test fails and says so. Needs root, as the agent does.
+//! Secrets and configs in real containers: what the embedded engine cannot prove. See `common/docker.rs` for how the engine is
+//! found; without one this test fails and says so. Needs root, as the agent does.
 #![allow(clippy::disallowed_methods)] // looks at the machine from outside
 
 mod common;
+#[path = "common/docker.rs"]
+mod real;
 
 use common::{World, node_id, task, task_id, wanted};
 use engine::{DockerEngine, DockerOptions, Engine, EngineError, FilePlace};
@@ -10,41 +12,13 @@ use model::{
     ConfigReference, ConfigTarget, Data, Dependency, FileTarget, Given, Payload, PayloadId, SecretReference, Signal,
     Task, TaskState,
 };
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use real::{host, make_image, sh};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 const IMAGE: &str = "swarmlite-agent-secrets-test:1";
 const MARKER: &str = "swarmlite-marker-8c1f0b6e2d7a";
-
-fn host() -> String {
-    let host = std::env::var("DOCKER_HOST").unwrap_or_default();
-    let host = if host.is_empty() { "unix:///var/run/docker.sock".to_owned() } else { host };
-    let socket = host.strip_prefix("unix://").unwrap_or(&host);
-    assert!(
-        Path::new(socket).exists(),
-        "this test needs a real Docker Engine on this machine: set DOCKER_HOST to unix:///path, or start one at \
-         /var/run/docker.sock"
-    );
-    host
-}
-
-fn sh(script: &str) -> String {
-    let output = Command::new("sh").arg("-c").arg(script).env("DOCKER_HOST", host()).output().unwrap();
-    assert!(output.status.success(), "{script}: {}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8_lossy(&output.stdout).trim().to_owned()
-}
-
-fn make_image() {
-    sh(&format!(
-        "set -e; for b in /bin/busybox /usr/bin/busybox; do [ -e $b ] && busybox=$b; done; \
-         [ -n \"$busybox\" ] || {{ echo 'a static busybox is needed: apt-get install busybox-static' >&2; exit 1; }}; \
-         d=$(mktemp -d); mkdir $d/bin; cp $busybox $d/bin/; \
-         for a in sh sleep cat stat id ls mount touch; do ln -s busybox $d/bin/$a; done; \
-         tar -C $d -c . | docker import - {IMAGE} >/dev/null; rm -rf $d"
-    ));
-}
 
 fn secret(n: u8, version: u64) -> PayloadId {
     PayloadId { of: Dependency::Secret(format!("{n:025}").parse().unwrap()), version }
@@ -106,7 +80,7 @@ struct Node {
 
 impl Node {
     async fn new() -> Node {
-        make_image();
+        make_image(IMAGE, "sh sleep cat stat id ls mount touch");
         let run_dir = PathBuf::from("/run/swarmlite-agent-test");
         let options = DockerOptions { host: host(), run_dir: run_dir.clone(), ..DockerOptions::default() };
         let engine = Arc::new(DockerEngine::new(&options).unwrap());

@@ -121,6 +121,11 @@ pub const TABLE: &[Row] = &[
     ours("GET", "/swarmlite/gossip", Viewer),
     ours("POST", "/swarmlite/gossip/rotate", Admin),
     ours("POST", "/swarmlite/backup", Admin),
+    ours("GET", "/swarmlite/services/{id}/why", Viewer),
+    ours("GET", "/swarmlite/tasks/{id}/why", Viewer),
+    // It changes nothing, and costs as much as a change.
+    ours("POST", "/swarmlite/simulate", Admin),
+    ours("POST", "/swarmlite/rebalance", Admin),
     // --- the local engine ---
     engine("GET", "/containers/json", Viewer),
     engine("POST", "/containers/create", Admin),

@@ -2,10 +2,11 @@
 
 use crate::reply::{Reply, json};
 use crate::request::Request;
-use crate::swarm::LocalState;
+use crate::swarm::{LocalState, RaftView, Reachability};
 use crate::{Api, convert};
+use control::autopilot;
 use docker_api::{Failure, Peer, SwarmInfo};
-use model::{NodeDescription, Role};
+use model::{NodeDescription, Role, Timestamp};
 use serde_json::{Map, Value, json as value};
 
 const TWO_MANAGERS: &str = "WARNING: Running Swarm in a two-manager configuration. This configuration provides no fault tolerance, and poses a high risk to lose control over the cluster.";
@@ -56,17 +57,30 @@ pub(crate) fn swarm_block(api: &Api) -> SwarmInfo {
     block.nodes = snapshot.nodes().len() as u64;
     block.managers = snapshot.nodes().filter(|n| n.spec.role == Role::Manager).count() as u64;
     block.cluster = snapshot.cluster().map(|c| convert::cluster_info(c, &api.tls()));
-    block.managers_may_fail = swarm.raft().and_then(|r| r.tolerates()).map(|n| n as u64);
+    let raft = swarm.raft();
+    block.managers_may_fail = raft.as_ref().and_then(RaftView::tolerates).map(|n| n as u64);
+    let now = Timestamp::from_unix(api.deps().seams.clock.unix_now());
+    block.autopilot = autopilot::advise(&snapshot, &group(raft.unwrap_or_default()), now).lines;
     if block.managers == 2 {
         block.warnings.push(TWO_MANAGERS.into());
     }
     block
 }
 
+/// The Raft group as this manager sees it.
+fn group(raft: RaftView) -> autopilot::Group {
+    let voters = || raft.managers.iter().filter(|(_, m)| m.voter);
+    let reachable = voters().filter(|(_, m)| m.reachability == Reachability::Reachable);
+    autopilot::Group {
+        voters: voters().map(|(id, _)| id.clone()).collect(),
+        reachable: reachable.map(|(id, _)| id.clone()).collect(),
+    }
+}
+
 /// What can be said without the engine's API: `lost` is why it did not answer, if there should be one.
 async fn without_engine(api: &Api, lost: Option<String>) -> Map<String, Value> {
     let described = if lost.is_none() { api.deps().engine.describe().await.ok() } else { None };
-    let NodeDescription { hostname, platform, resources, engine, tls: _ } = described.unwrap_or_default();
+    let NodeDescription { hostname, platform, resources, engine, .. } = described.unwrap_or_default();
     let (system, warning) = match &lost {
         None => (
             "embedded engine: no real containers".to_owned(),

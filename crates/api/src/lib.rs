@@ -14,16 +14,20 @@ pub mod access;
 mod backup;
 mod cluster;
 mod convert;
+mod digests;
 mod engine_facts;
 mod events;
+mod exec;
 mod info;
 mod lock;
 mod logs;
 mod lookup;
 mod names;
 mod nodes;
+mod plan;
 mod proxy;
 mod read;
+mod rebalance;
 mod render;
 mod reply;
 mod request;
@@ -32,15 +36,18 @@ mod secrets;
 mod server;
 mod service_update;
 mod services;
+mod simulate;
 mod stall;
 mod swarm;
 mod swarm_ca;
 mod system;
 mod tasks;
 mod tokens;
+mod why;
 
 pub use access::{Caller, Right};
 pub use backup::GossipView;
+pub use exec::{ExecAnswer, ExecCall, ExecError, ExecInput, ExecRequest, ExecTunnel};
 pub use proxy::{EngineDial, UnixEngine};
 pub use server::Gate;
 pub use swarm::{
@@ -90,6 +97,11 @@ struct Inner {
     facts: engine_facts::EngineFactsCache,
     connections: Arc<tokio::sync::Semaphore>,
     streams: Arc<tokio::sync::Semaphore>,
+    computations: Arc<tokio::sync::Semaphore>,
+    /// Instead of the swarm's: where a plan is rehearsed.
+    rehearsal: Option<Arc<dyn store::StoreClient>>,
+    /// What happened in the swarm lately.
+    record: events::Record,
 }
 
 // === impl Api ===
@@ -98,12 +110,31 @@ impl Api {
     /// An API that serves nothing yet: hand it connections with [`Api::serve`], [`Api::serve_unix`],
     /// [`Api::serve_gated`] or [`Api::serve_connection`].
     pub fn new(deps: ApiDeps) -> Api {
+        let record = events::Record::default();
+        deps.tasks.spawn("event record", record.clone().keep(deps.swarm.clone()));
         Api(Arc::new(Inner {
             deps,
             rendered: render::Rendered::default(),
             facts: engine_facts::EngineFactsCache::default(),
             connections: server::room(server::CONNECTIONS_MAX),
             streams: server::room(server::STREAMS_MAX),
+            computations: server::room(plan::COMPUTATIONS_MAX),
+            rehearsal: None,
+            record,
+        }))
+    }
+
+    /// The same API upon another store.
+    fn with_store(&self, store: Arc<dyn store::StoreClient>) -> Api {
+        Api(Arc::new(Inner {
+            deps: self.0.deps.clone(),
+            rendered: render::Rendered::default(),
+            facts: engine_facts::EngineFactsCache::default(),
+            connections: self.0.connections.clone(),
+            streams: self.0.streams.clone(),
+            computations: self.0.computations.clone(),
+            rehearsal: Some(store),
+            record: self.0.record.clone(),
         }))
     }
 

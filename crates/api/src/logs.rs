@@ -4,7 +4,7 @@ mod format;
 mod gather;
 
 use crate::reply::{Reply, empty};
-use crate::request::{ApiVersion, Request};
+use crate::request::{ApiVersion, Request, unix_ns};
 use crate::{Api, lookup};
 use bytes::Bytes;
 use docker_api::Failure;
@@ -38,7 +38,7 @@ pub(crate) async fn logs(api: &Api, request: &Request, whose: Whose<'_>) -> Resu
         stderr: query.is_on("stderr"),
         follow: query.is_on("follow"),
         tail: tail(query.get("tail"))?,
-        since_unix_ns: since(query.get("since"))?,
+        since_unix_ns: unix_ns("since", query.get("since"))?.unwrap_or(0),
     };
     if !options.stdout && !options.stderr {
         return Err(Failure::no_log_stream());
@@ -89,34 +89,17 @@ fn tail(text: &str) -> Result<Option<u64>, Failure> {
     }
 }
 
-/// A Unix time `seconds[.fraction]`, as clients send it, in nanoseconds.
-fn since(text: &str) -> Result<u64, Failure> {
-    if text.is_empty() {
-        return Ok(0);
-    }
-    let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
-    let digits = |s: &str| s.bytes().all(|b| b.is_ascii_digit());
-    let seconds = whole.parse::<u64>().ok().and_then(|s| s.checked_mul(1_000_000_000));
-    let nanos = format!("{:0<9}", fraction.get(..9).unwrap_or(fraction)).parse::<u64>();
-    match (seconds, nanos) {
-        (Some(s), Ok(n)) if digits(whole) && digits(fraction) => Ok(s.saturating_add(n)),
-        _ => {
-            let shown: String = text.chars().take(64).collect();
-            Err(Failure::bad_request(format_args!("invalid since {shown:?}: it must be a Unix time in seconds")))
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn since_and_tail_are_read_or_refused() {
-        assert_eq!(since(""), Ok(0));
-        assert_eq!(since("12"), Ok(12_000_000_000));
-        assert_eq!(since("12.5"), Ok(12_500_000_000));
-        assert_eq!(since("12.000000001999"), Ok(12_000_000_001));
+        let since = |text: &str| unix_ns("since", text);
+        assert_eq!((since(""), since("0")), (Ok(None), Ok(None)));
+        assert_eq!(since("12"), Ok(Some(12_000_000_000)));
+        assert_eq!(since("12.5"), Ok(Some(12_500_000_000)));
+        assert_eq!(since("12.000000001999"), Ok(Some(12_000_000_001)));
         for bad in ["-1", "x", "1.x", "1.é", "+1", "99999999999999999999", "1e9"] {
             assert!(since(bad).is_err(), "{bad}");
         }

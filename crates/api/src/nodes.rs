@@ -4,7 +4,7 @@ use crate::reply::{Reply, empty, json};
 use crate::request::Request;
 use crate::{Api, convert, lookup, read};
 use docker_api::{Failure, Filters};
-use model::{Cluster, Node, NodeState, Role, limits};
+use model::{Availability, Cluster, Node, NodeState, Role, limits};
 use std::sync::Arc;
 use std::time::Duration;
 use store::{Change, Check, Conflict, ObjectId, ProposeError, Snapshot, Transaction};
@@ -20,7 +20,7 @@ pub(crate) async fn list(api: &Api, request: &Request) -> Result<Reply, Failure>
     let filters = request.query.filters()?;
     filters.allow_only(&["name", "id", "label", "node.label", "role", "membership"])?;
     for (filter, words) in [("role", ["worker", "manager"]), ("membership", ["accepted", "pending"])] {
-        if let Some(bad) = filters.values(filter).find(|v| !words.contains(v)) {
+        if let Some(bad) = filters.values(filter).find(|v| !words.contains(&v.to_ascii_lowercase().as_str())) {
             return Err(Failure::bad_request(format_args!("invalid {filter} filter: '{bad}'")));
         }
     }
@@ -41,8 +41,8 @@ fn matches(n: &Node, filters: &Filters) -> bool {
         && filters.any("name", |name| description.is_some_and(|d| d.hostname.starts_with(name)))
         && filters.labels("label", description.map_or(&no_labels, |d| &d.engine.labels))
         && filters.labels("node.label", &n.spec.labels)
-        && filters.any("role", |r| r == role)
-        && filters.any("membership", |m| m == "accepted")
+        && filters.any("role", |r| r.eq_ignore_ascii_case(role))
+        && filters.any("membership", |m| m.eq_ignore_ascii_case("accepted"))
 }
 
 /// `GET /nodes/{id}`
@@ -70,7 +70,11 @@ pub(crate) async fn update(api: &Api, mut request: Request, id: &str) -> Result<
         if old.spec.role == Role::Worker && spec.role == Role::Manager && old.manager.is_none() {
             forget_former_manager(snapshot, old, &mut tx);
         }
-        tx.update(Node { spec: spec.clone(), ..Node::clone(old) });
+        let mut node = Node { spec: spec.clone(), ..Node::clone(old) };
+        if spec.availability == Availability::Active && old.spec.availability != Availability::Active {
+            node.status.takes_tasks_since = tx.at;
+        }
+        tx.update(node);
         Ok((tx, old.id.clone().into()))
     })
     .await

@@ -12,6 +12,7 @@ use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use seams::BoxStream;
+use serde_json::{Map, Value};
 use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -123,11 +124,21 @@ impl Api {
     }
 
     /// A JSON object from the engine.
-    pub(crate) async fn engine_json(&self, path: &str) -> Result<serde_json::Map<String, serde_json::Value>, Failure> {
+    pub(crate) async fn engine_json(&self, path: &str) -> Result<Map<String, Value>, Failure> {
+        self.engine_json_with(path, &HeaderMap::new()).await
+    }
+
+    /// A JSON object from the engine, asked for with these headers.
+    pub(crate) async fn engine_json_with(
+        &self,
+        path: &str,
+        headers: &HeaderMap,
+    ) -> Result<Map<String, Value>, Failure> {
         let bad = |reason: String| {
             Failure::new(502, format_args!("the container engine's answer to {path} is of no use: {reason}"))
         };
-        let request = Request::get(path).body(crate::reply::full("")).map_err(|e| bad(e.to_string()))?;
+        let mut request = Request::get(path).body(crate::reply::full("")).map_err(|e| bad(e.to_string()))?;
+        request.headers_mut().extend(headers.clone());
         let whole = async {
             let response = self.send_to_engine(request).await?;
             let status = response.status();
@@ -150,7 +161,8 @@ pub(crate) fn no_engine_api() -> Failure {
     )
 }
 
-fn is_upgrade(headers: &HeaderMap) -> bool {
+/// Whether a client wants the connection to become a tunnel.
+pub(crate) fn is_upgrade(headers: &HeaderMap) -> bool {
     let connection = headers.get(header::CONNECTION).and_then(|v| v.to_str().ok()).unwrap_or_default();
     headers.contains_key(header::UPGRADE) && connection.split(',').any(|t| t.trim().eq_ignore_ascii_case("upgrade"))
 }

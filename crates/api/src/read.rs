@@ -12,6 +12,9 @@ use store::{Conflict, Kind, ObjectId, ProposeError, ReadError, Snapshot, StoreCl
 impl Api {
     /// The store, or Docker's 503 that says why there is none here.
     pub(crate) fn store(&self) -> Result<Arc<dyn StoreClient>, Failure> {
+        if let Some(rehearsal) = &self.0.rehearsal {
+            return Ok(rehearsal.clone());
+        }
         self.deps().swarm.store().map_err(|e| Failure::new(503, e))
     }
 
@@ -27,6 +30,9 @@ impl Api {
     /// The state for a request that changes something, and where to propose it.
     pub(crate) async fn read_to_write(&self) -> Result<(Arc<dyn StoreClient>, Snapshot), Failure> {
         let store = self.store()?;
+        if self.0.rehearsal.is_none() {
+            self.0.record.begun().await;
+        }
         let snapshot = store.current().await.map_err(read_failure)?;
         Ok((store, snapshot))
     }

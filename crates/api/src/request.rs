@@ -125,6 +125,22 @@ impl Query {
         !matches!(self.get(name).trim().to_ascii_lowercase().as_str(), "" | "0" | "no" | "false" | "none")
     }
 
+    /// A switch, as Go's `strconv.ParseBool` reads it; `None` when it is not there. A word that it does not know is Docker's
+    /// 400.
+    pub(crate) fn parsed_bool(&self, name: &str) -> Result<Option<bool>, Failure> {
+        match self.get(name) {
+            "" => Ok(None),
+            "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(Some(true)),
+            "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok(Some(false)),
+            other => {
+                let shown: String = other.chars().take(64).collect();
+                Err(Failure::bad_request(format_args!(
+                    "invalid value for {name}: {shown}: strconv.ParseBool: parsing {shown:?}: invalid syntax"
+                )))
+            }
+        }
+    }
+
     /// The `filters` parameter.
     pub(crate) fn filters(&self) -> Result<Filters, Failure> {
         Filters::parse(self.get("filters"))
@@ -188,6 +204,24 @@ impl Request {
             Ok(Err(e)) if e.is::<LengthLimitError>() => Err(too_large()),
             Ok(Err(e)) => Err(Failure::bad_request(format_args!("cannot read the request body: {e}"))),
             Err(_) => Err(Failure::new(408, format_args!("the request body did not come within {BODY_TIMEOUT:?}"))),
+        }
+    }
+}
+
+/// A Unix time `seconds[.fraction]`, as clients send it, in nanoseconds; `None` when none was given (Docker: empty or 0).
+pub(crate) fn unix_ns(name: &str, text: &str) -> Result<Option<u64>, Failure> {
+    if text.is_empty() || text == "0" {
+        return Ok(None);
+    }
+    let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
+    let digits = |s: &str| s.bytes().all(|b| b.is_ascii_digit());
+    let seconds = whole.parse::<u64>().ok().and_then(|s| s.checked_mul(1_000_000_000));
+    let nanos = format!("{:0<9}", fraction.get(..9).unwrap_or(fraction)).parse::<u64>();
+    match (seconds, nanos) {
+        (Some(s), Ok(n)) if digits(whole) && digits(fraction) => Ok(Some(s.saturating_add(n))),
+        _ => {
+            let shown: String = text.chars().take(64).collect();
+            Err(Failure::bad_request(format_args!("invalid {name} {shown:?}: it must be a Unix time in seconds")))
         }
     }
 }
@@ -261,6 +295,12 @@ mod tests {
     fn switches_and_versions_are_dockers() {
         let q = Query::parse(Some("a=1&b=false&c=&d=no&e=x&version=12&e=y"));
         assert_eq!(["a", "b", "c", "d", "e", "f"].map(|n| q.is_on(n)), [true, false, false, false, true, false]);
+        assert_eq!(
+            (q.parsed_bool("a"), q.parsed_bool("b"), q.parsed_bool("c")),
+            (Ok(Some(true)), Ok(Some(false)), Ok(None))
+        );
+        let no = "invalid value for d: no: strconv.ParseBool: parsing \"no\": invalid syntax";
+        assert_eq!(q.parsed_bool("d").map_err(|f| f.message), Err(no.into()));
         assert_eq!(q.version("service"), Ok(12));
         assert_eq!(q.get("e"), "x");
         for bad in ["", "version=", "version=-1", "version=1x", "version=%2B1", "version=18446744073709551616"] {

@@ -7,7 +7,8 @@ use crate::request::{Path, Query, Request};
 use crate::secrets::Which;
 use crate::server::Origin;
 use crate::{
-    Api, backup, cluster, events, info, lock, logs, nodes, secrets, service_update, services, system, tasks, tokens,
+    Api, backup, cluster, events, exec, info, lock, logs, nodes, plan, rebalance, secrets, service_update, services,
+    simulate, system, tasks, tokens, why,
 };
 use docker_api::Failure;
 use docker_api::errors::Code;
@@ -55,6 +56,9 @@ async fn dispatch(
     body: Body,
 ) -> Result<Reply, Failure> {
     if row.to == To::Engine {
+        if exec::concerns(row) {
+            return exec::answer(api, caller, row, path, lasting, parts, body).await;
+        }
         if row.path == "/networks/create" {
             return create_network(api, caller, path, parts, body).await;
         }
@@ -74,12 +78,19 @@ async fn to_its_end(api: &Api, request: Request) -> Result<Reply, Failure> {
     let (tell, told) = tokio::sync::oneshot::channel();
     let api = api.clone();
     api.deps().tasks.clone().spawn_to_end("api request", async move {
-        let _client_is_gone = tell.send(handle(&api, request, None).await);
+        let planned = plan::is_asked_for(&request);
+        let reply = if planned { plan::answer(&api, request).await } else { change(&api, request).await };
+        let _client_is_gone = tell.send(reply);
     });
     told.await.unwrap_or_else(|_| {
         let text = "the daemon is stopping; what the request asked for may or may not have been done";
         Err(Failure::new(503, text))
     })
+}
+
+/// Changes something.
+pub(crate) async fn change(api: &Api, request: Request) -> Result<Reply, Failure> {
+    handle(api, request, None).await
 }
 
 async fn handle(api: &Api, request: Request, raw_query: Option<&str>) -> Result<Reply, Failure> {
@@ -115,6 +126,10 @@ async fn handle(api: &Api, request: Request, raw_query: Option<&str>) -> Result<
         ("DELETE", ["swarmlite", "tokens", id]) => tokens::revoke(api, id).await,
         ("GET", ["swarmlite", "gossip"]) => backup::gossip(api),
         ("POST", ["swarmlite", "gossip", "rotate"]) => backup::rotate(api).await,
+        ("GET", ["swarmlite", "services", id, "why"]) => why::service(api, &request, id).await,
+        ("GET", ["swarmlite", "tasks", id, "why"]) => why::task(api, &request, id).await,
+        ("POST", ["swarmlite", "simulate"]) => simulate::simulate(api, request).await,
+        ("POST", ["swarmlite", "rebalance"]) => rebalance::rebalance(api, request).await,
         ("POST", ["swarmlite", "backup"]) => backup::create(api, request).await,
         ("GET", ["secrets"]) => secrets::list(api, &request, Which::Secrets).await,
         ("POST", ["secrets", "create"]) => secrets::create(api, request, Which::Secrets).await,

@@ -1,5 +1,6 @@
 //! What the API needs of the node it runs on, in domain terms. The node implements [`Swarm`]; tests use a fake.
 
+use crate::exec::{ExecAnswer, ExecError, ExecRequest};
 use async_trait::async_trait;
 use bytes::Bytes;
 use docker_api::errors;
@@ -50,6 +51,11 @@ pub trait Swarm: Send + Sync + 'static {
     /// The output of a task, from whichever node runs it. The stream ends when the output does (without `follow`), or
     /// when it is dropped.
     async fn logs(&self, request: LogRequest) -> Result<BoxStream<'static, Result<LogLine, LogError>>, LogError>;
+    /// Something that is wanted of a container of a task, on whichever node. That node's agent answers, for containers of
+    /// its own tasks only.
+    async fn exec(&self, request: ExecRequest) -> Result<ExecAnswer, ExecError> {
+        Err(ExecError { status: 503, message: format!("node {} is not available", request.node) })
+    }
 }
 
 /// What this node is in the swarm.
@@ -253,10 +259,12 @@ pub struct LogRequest {
     pub node: NodeId,
     /// Which part.
     pub options: engine::LogOptions,
+    /// With what the container's log options say of its lines.
+    pub details: bool,
 }
 
 /// A line of a task's output.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct LogLine {
     /// From standard error rather than output.
     pub stderr: bool,
@@ -264,6 +272,8 @@ pub struct LogLine {
     pub at_unix_ns: u64,
     /// The line with its end, as the engine gave it.
     pub data: Bytes,
+    /// What the container's log options say of it; empty unless it was asked for.
+    pub details: Arc<BTreeMap<String, String>>,
 }
 
 /// Output that could not be had.

@@ -26,7 +26,7 @@ pub(crate) async fn list(api: &Api, request: &Request) -> Result<Reply, Failure>
     filters.allow_only(&FILTERS)?;
     let bad_state = filters.values("desired-state").find(|s| TaskState::parse(&s.to_ascii_lowercase()).is_none());
     if let Some(state) = bad_state {
-        return Err(Failure::bad_request(format_args!("invalid filter 'desired-state=[{state}]'")));
+        return Err(Failure::bad_request(format_args!("invalid desired-state filter: '{state}'")));
     }
     let snapshot = api.read(request).await?;
     let services = filters.values("service").map(|s| lookup::service(&snapshot, s).map(|s| s.id.clone()));
@@ -61,13 +61,14 @@ pub(crate) async fn inspect(api: &Api, request: &Request, id: &str) -> Result<Re
 impl Wanted {
     fn has(&self, snapshot: &Snapshot, t: &Task) -> bool {
         let f = &self.filters;
+        let is_new = |t: &Task| snapshot.service(&t.service_id).is_some_and(|s| control::is_up_to_date(snapshot, s, t));
         (self.services.is_empty() || self.services.contains(&t.service_id))
             && (self.nodes.is_empty() || t.node_id.as_ref().is_some_and(|n| self.nodes.contains(n)))
             && f.any("id", |id| t.id.as_str().starts_with(id))
             && f.any("name", |name| t.name().starts_with(name))
             && f.any("desired-state", |s| s.eq_ignore_ascii_case(t.desired.as_str()))
             && f.any("runtime", |r| r == "container")
-            && f.any("_up-to-date", |yes| is_on(yes) == is_up_to_date(snapshot, t))
+            && f.any("_up-to-date", |yes| is_on(yes) == is_new(t))
             // Docker filters on the labels of the task itself, which are its service's.
             && (!f.has("label")
                 || snapshot.service(&t.service_id).is_some_and(|s| f.labels("label", &s.spec.labels)))
@@ -76,11 +77,4 @@ impl Wanted {
 
 fn is_on(text: &str) -> bool {
     matches!(text, "1" | "t" | "T" | "true" | "TRUE" | "True")
-}
-
-/// True when the task is what its service says now. Equal specs are equal whatever their version.
-fn is_up_to_date(snapshot: &Snapshot, t: &Task) -> bool {
-    snapshot
-        .service(&t.service_id)
-        .is_some_and(|s| t.spec_version == s.spec_version || (t.spec == s.spec.task && t.host_ports == s.host_ports()))
 }

@@ -81,7 +81,7 @@ async fn init_passes_on_what_was_asked_and_answers_with_the_node_id() {
         (with("DefaultAddrPool", json!(["10.0.0.0"])), "invalid CIDR address: 10.0.0.0"),
         (
             with("Spec", json!({"CAConfig": {"NodeCertExpiry": 60_000_000_000_u64}})),
-            "rpc error: code = InvalidArgument desc = minimum certificate expiry time is 1h0m0s",
+            "rpc error: code = InvalidArgument desc = minimum certificate expiry time is: 1h0m0s",
         ),
     ] {
         world.post("/swarm/init", &body).await.is(400, text);
@@ -290,6 +290,11 @@ async fn add_task(world: &World, n: usize, state: TaskState, desired: TaskState)
                 container: Some(ContainerStatus { id: "abc".into(), pid: 7, exit_code: None }),
                 ..TaskStatus::default()
             },
+            for_node: None,
+            job_iteration: None,
+            failures: 0,
+            inherited: None,
+            generic: Vec::new(),
         })
         .await;
 }
@@ -320,7 +325,7 @@ async fn tasks_are_listed_filtered_and_counted() {
     let get = async |f: &str| world.get(&format!("/tasks?filters={}", escape(f))).await;
     get(r#"{"service":["none"]}"#).await.is(404, "service none not found");
     get(r#"{"node":["none"]}"#).await.is(404, "node none not found");
-    get(r#"{"desired-state":["what"]}"#).await.is(400, "invalid filter 'desired-state=[what]'");
+    get(r#"{"desired-state":["what"]}"#).await.is(400, "invalid desired-state filter: 'what'");
     get(r#"{"what":["x"]}"#).await.is(400, "invalid filter 'what'");
     world.get("/tasks/none").await.is(404, "task none not found");
     // An update makes the tasks that are there out of date; scaling does not.

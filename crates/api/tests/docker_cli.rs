@@ -68,11 +68,49 @@ async fn services_are_created_shown_changed_and_removed() {
     Cli::good(cli.run("service ps web").await);
     let (ok, text) = cli.run("service create --detach --no-resolve-image --name web nginx").await;
     assert!(!ok && text.contains("service web already exists"), "{text}");
-    let (ok, text) = cli.run("service create --detach --no-resolve-image --constraint node.role==worker nginx").await;
-    assert!(!ok && text.contains("Placement.Constraints is not supported"), "{text}");
+    let (ok, text) = cli.run("service create --detach --no-resolve-image --constraint role nginx").await;
+    let no_operator =
+        "Error response from daemon: rpc error: code = Unknown desc = constraint expected one operator from ==, !=";
+    assert!(!ok && text.contains(no_operator), "{text}");
     Cli::good(cli.run("service rm web").await);
     let (ok, text) = cli.run("service inspect web").await;
     assert!(!ok && text.contains("no such service: web"), "{text}");
+    cli.world.tasks.stop();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn services_of_all_modes_are_created_and_shown() {
+    let cli = Cli::start().await;
+    let placement = "--constraint node.role==worker --placement-pref spread=node.labels.zone";
+    for (name, flags, mode, replicas) in [
+        ("web", &*format!("--replicas 2 --replicas-max-per-node 1 {placement}"), "replicated", "0/2 (max 1 per node)"),
+        ("agent", "--mode global --generic-resource GPU=2 --oom-score-adj 5", "global", "0/0"),
+        ("job", "--mode replicated-job --replicas 5 --max-concurrent 2", "replicated job", "0/2 (0/5 completed)"),
+        ("jobs", "--mode global-job", "global job", "0/0 (0/0 completed)"),
+    ] {
+        Cli::good(cli.run(&format!("service create --detach --no-resolve-image --name {name} {flags} nginx")).await);
+        let row = Cli::good(
+            cli.run(&format!("service ls --filter name={name} --format {{{{.Name}}}}|{{{{.Mode}}}}|{{{{.Replicas}}}}"))
+                .await,
+        );
+        assert!(row.lines().any(|l| l == format!("{name}|{mode}|{replicas}")), "{row}");
+    }
+    let pretty = Cli::good(cli.run("service inspect --pretty web").await);
+    for part in ["node.role==worker", "spread=node.labels.zone", "Max Replicas Per Node:   1"] {
+        assert!(pretty.contains(part), "{part} in {pretty}");
+    }
+    let filtered = Cli::good(cli.run("service ls --filter mode=global --format {{.Name}}").await);
+    assert_eq!(filtered.trim(), "agent");
+    let (ok, text) = cli.run("service scale --detach job=3").await;
+    assert!(ok, "{text}");
+    let (ok, text) = cli.run("service scale --detach agent=3").await;
+    assert!(!ok && text.contains("scale can only be used with replicated or replicated-job mode"), "{text}");
+    Cli::good(cli.run("service update --detach --force job").await);
+    let iteration = Cli::good(cli.run("service inspect job --format {{.JobStatus.JobIteration.Index}}").await);
+    assert_eq!(iteration.trim(), "2");
+    let labels = "--label swarmlite.privileged=true";
+    let (ok, text) = cli.run(&format!("service create --detach --no-resolve-image {labels} nginx")).await;
+    assert!(!ok && text.contains("swarm label swarmlite.policy.privileged=allow"), "{text}");
     cli.world.tasks.stop();
 }
 

@@ -60,6 +60,14 @@ async fn answer(tasks: Tasks, mut request: Request<Incoming>) -> Response<Full<B
                 .body(body(""))
                 .expect("a reply")
         }
+        "/distribution/nginx:latest/json" | "/distribution/localhost:5000/app:1/json" => {
+            let auth = request.headers().get("x-registry-auth").and_then(|v| v.to_str().ok()).unwrap_or_default();
+            let digest = if auth.is_empty() { "a".repeat(64) } else { "b".repeat(64) };
+            json(json!({"Descriptor": {"digest": format!("sha256:{digest}")}, "Platforms": []}))
+        }
+        p if p.starts_with("/distribution/") => {
+            Response::builder().status(StatusCode::NOT_FOUND).body(body("{}")).expect("a reply")
+        }
         p if p.contains("/events") => {
             Response::new(body("{\"Type\":\"container\",\"Action\":\"start\",\"scope\":\"local\"}\n"))
         }
@@ -212,5 +220,42 @@ async fn the_engines_events_come_between_the_swarms() {
         (&json!("service"), &json!("create"), &json!("swarm"))
     );
     assert_eq!(second["Actor"]["Attributes"]["name"], "web");
+    engine.tasks.stop();
+}
+
+#[tokio::test]
+async fn images_are_pinned_for_clients_that_do_not() {
+    let engine = FakeEngine::start();
+    let world = engine.world();
+    let (a, b) = ("a".repeat(64), "b".repeat(64));
+    let pinned = format!("nginx:1@sha256:{a}");
+    let create = async |version: &str, image: &str, auth: &str| {
+        let mut spec = support::minimal("web", 1);
+        spec["TaskTemplate"]["ContainerSpec"]["Image"] = json!(image);
+        let request = Request::post(format!("{version}/services/create")).header("content-type", "application/json");
+        let request = if auth.is_empty() { request } else { request.header("x-registry-auth", auth) };
+        let reply = world.send(request.body(Full::from(spec.to_string())).expect("a request")).await.ok(201).json();
+        let service = world.get("/services/web").await.json();
+        world.delete("/services/web").await.ok(200);
+        let image = service["Spec"]["TaskTemplate"]["ContainerSpec"]["Image"].as_str().expect("an image").to_owned();
+        (image, reply["Warnings"].clone())
+    };
+    use base64::Engine as _;
+    let auth = base64::engine::general_purpose::URL_SAFE.encode(r#"{"username":"u"}"#);
+    let none = serde_json::Value::Null;
+    for (version, image, auth, kept) in [
+        ("/v1.29", "nginx", "", format!("nginx:latest@sha256:{a}")),
+        ("/v1.29", "localhost:5000/app:1", "", format!("localhost:5000/app:1@sha256:{a}")),
+        ("/v1.29", "nginx", &auth, format!("nginx:latest@sha256:{b}")),
+        ("/v1.29", &pinned, "", pinned.clone()),
+        // Later clients ask the registry themselves.
+        ("/v1.30", "nginx", "", "nginx".to_owned()),
+        ("", "nginx", "", "nginx".to_owned()),
+        ("/v1.47", &pinned, "", pinned.clone()),
+    ] {
+        assert_eq!(create(version, image, auth).await, (kept, none.clone()), "{version} {image}");
+    }
+    let warning = "image gone:1 could not be accessed on a registry to record\nits digest. Each node will access gone:1 independently,\npossibly leading to different nodes running different\nversions of the image.\n";
+    assert_eq!(create("/v1.29", "gone:1", "").await, ("gone:1".to_owned(), json!([warning])));
     engine.tasks.stop();
 }

@@ -41,6 +41,34 @@ fn damaged() -> impl Strategy<Value = Value> {
     })
 }
 
+/// The labels of a service that say what Docker has no fields for.
+const OF_SERVICES: [&str; 9] = [
+    "swarmlite.cron.schedule",
+    "swarmlite.cron.timezone",
+    "swarmlite.cron.missed-run-window",
+    "swarmlite.cron.history",
+    "swarmlite.restart.backoff-max",
+    "swarmlite.devices",
+    "swarmlite.shm-size",
+    "swarmlite.gpus",
+    "swarmlite.",
+];
+/// Those of a swarm.
+const OF_SWARMS: [&str; 4] =
+    ["swarmlite.policy.devices", "swarmlite.policy.shm-size", "swarmlite.autopilot.after", "swarmlite.autopilot"];
+
+/// Something like a value of one of them, or nothing like it.
+fn value_like() -> impl Strategy<Value = String> {
+    prop_oneof![
+        ".{0,16}",
+        "[0-9*/,@ -]{0,16}",
+        "[0-9]{0,20}[a-zA-Zµ.]{0,4}",
+        "/dev/[a-z./:,]{0,16}",
+        "device=[a-z0-9,]{0,8}",
+        "[A-Z][a-z]{1,8}/[A-Z][a-z_]{1,8}",
+    ]
+}
+
 fn run<T>(future: impl Future<Output = T>) -> T {
     tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime").block_on(future)
 }
@@ -84,6 +112,51 @@ proptest! {
                 let status = reply.status.as_u16();
                 assert!(matches!(status, 200 | 400..=499 | 501), "{path}: {status} {}", reply.message());
             }
+        });
+    }
+
+    #[test]
+    fn noise_in_labels_of_ours_is_read_or_refused(
+        of_service in proptest::sample::select(&OF_SERVICES[..]),
+        of_swarm in proptest::sample::select(&OF_SWARMS[..]),
+        value in value_like(),
+    ) {
+        run(async {
+            let world = manager().await;
+            let mut spec = support::minimal("web", 1);
+            spec["Mode"] = json!({"ReplicatedJob": {}});
+            spec["Labels"] = json!({"swarmlite.cron.schedule": "@daily", of_service: value});
+            let reply = world.post("/services/create", &spec).await;
+            let status = reply.status.as_u16();
+            assert!(matches!(status, 201 | 400 | 403), "{of_service}={value:?}: {status} {}", reply.message());
+            let swarm = world.get("/swarm").await.json();
+            let mut spec = swarm["Spec"].clone();
+            spec["Labels"] = json!({of_swarm: value});
+            let reply = world.post(&format!("/swarm/update?version={}", swarm["Version"]["Index"]), &spec).await;
+            let status = reply.status.as_u16();
+            let kept = world.get("/swarm").await.json()["Spec"]["Labels"].clone();
+            match status {
+                200 => assert_eq!(kept, spec["Labels"]),
+                400 => assert_eq!(kept, json!({}), "{}", reply.message()),
+                other => panic!("{of_swarm}={value:?}: {other} {}", reply.message()),
+            }
+        });
+    }
+
+    #[test]
+    fn noise_in_constraints_and_templates_is_read_or_refused(text in "[a-z.=! {}\"|-]{0,24}", around in 0..3_usize) {
+        run(async {
+            let world = manager().await;
+            let text = [text.clone(), format!("node.labels.{text}==a"), format!("{{{{{text}}}}}")][around].clone();
+            let mut spec = support::minimal("web", 1);
+            spec["TaskTemplate"]["Placement"] = json!({"Constraints": [text]});
+            let reply = world.post("/services/create", &spec).await;
+            // As in Docker, a constraint that is none is an error without a kind.
+            assert!(matches!(reply.status.as_u16(), 201 | 500), "{text:?}: {}", reply.message());
+            let mut spec = support::minimal("db", 1);
+            spec["TaskTemplate"]["ContainerSpec"]["Hostname"] = json!(text);
+            let reply = world.post("/services/create", &spec).await;
+            assert!(matches!(reply.status.as_u16(), 201 | 400), "{text:?}: {}", reply.message());
         });
     }
 

@@ -14,7 +14,12 @@ use support::{World, escape, id, manager, minimal, node_id};
 use swarmlite_api::{LogError, LogLine};
 
 fn line(text: &'static str, stderr: bool) -> LogLine {
-    LogLine { stderr, at_unix_ns: 1_500_000_000_000_000_000, data: Bytes::from_static(text.as_bytes()) }
+    LogLine {
+        stderr,
+        at_unix_ns: 1_500_000_000_000_000_000,
+        data: Bytes::from_static(text.as_bytes()),
+        ..LogLine::default()
+    }
 }
 
 /// A task of the first service; on node 1 unless `node` is false.
@@ -40,6 +45,11 @@ async fn add_task(world: &World, n: usize, node: bool) -> TaskId {
                 container: node.then(|| ContainerStatus { id: "abc".into(), pid: 7, exit_code: None }),
                 ..TaskStatus::default()
             },
+            for_node: None,
+            job_iteration: None,
+            failures: 0,
+            inherited: None,
+            generic: Vec::new(),
         })
         .await;
     task_id
@@ -101,6 +111,17 @@ async fn details_and_timestamps_are_dockers() {
         "2017-07-14T02:40:00.000000000Z com.docker.swarm.node.id={n1},com.docker.swarm.service.id={service},com.docker.swarm.task.id={task} out\n"
     );
     assert_eq!(frames(&reply.body), [(Stream::Stdout, text)]);
+    // What the log options add stands in the same list, in the order of the keys; the swarm's own word counts.
+    let own = [("a b", "c~d,e"), ("zone", "x"), ("com.docker.swarm.task.id", "forged")];
+    let details = Arc::new(own.map(|(k, v)| (k.to_owned(), v.to_owned())).into());
+    world.swarm.logs.lock().insert(task.clone(), Ok(vec![LogLine { details, ..line("out\n", false) }]));
+    let reply = world.get(&format!("/tasks/{task}/logs?stdout=1&details=1")).await.ok(200);
+    let text = format!(
+        "a+b=c~d%2Ce,com.docker.swarm.node.id={n1},com.docker.swarm.service.id={service},com.docker.swarm.task.id={task},zone=x out\n"
+    );
+    assert_eq!(frames(&reply.body), [(Stream::Stdout, text)]);
+    let asked: Vec<bool> = world.swarm.log_requests.lock().iter().map(|r| r.details).collect();
+    assert_eq!(asked, [true, true]);
 }
 
 #[tokio::test]
@@ -197,6 +218,46 @@ async fn events_tell_what_changed_and_are_filtered() {
     );
     world.delete("/services/web").await.ok(200);
     assert_eq!(event(&mut body).await["Action"], "remove");
+}
+
+#[tokio::test]
+async fn events_since_a_time_are_replayed_and_a_client_that_comes_again_misses_none() {
+    let world = manager().await;
+    let event = async |body: &mut hyper::body::Incoming| -> Value {
+        serde_json::from_slice(&next(body).await).expect("one line of JSON")
+    };
+    let says = |e: &Value| {
+        format!("{} {}", e["Action"].as_str().unwrap_or(""), e["Actor"]["Attributes"]["name"].as_str().unwrap_or(""))
+    };
+    // From here on there is a record.
+    let filters = escape(r#"{"type":["service"]}"#);
+    let mut live = follow(&world, &format!("/events?filters={filters}")).await;
+    world.service("a", 1).await;
+    world.service("b", 1).await;
+    let first = event(&mut live).await;
+    assert_eq!([says(&first), says(&event(&mut live).await)], ["create a", "create b"]);
+    drop(live);
+    world.delete("/services/a").await.ok(200);
+    // All of them are of one moment here: the clock stands still.
+    let at = first["timeNano"].as_u64().expect("a time");
+    let since = format!("{}.{:09}", at / 1_000_000_000, at % 1_000_000_000);
+    let mut again = follow(&world, &format!("/events?filters={filters}&since={since}")).await;
+    for expected in ["create a", "create b", "remove a"] {
+        assert_eq!(says(&event(&mut again).await), expected);
+    }
+    world.delete("/services/b").await.ok(200);
+    assert_eq!(says(&event(&mut again).await), "remove b", "what comes is told after what was");
+    // What is over is told to its end.
+    let past = world.get(&format!("/events?filters={filters}&since=1&until={since}")).await.ok(200);
+    assert_eq!(past.body.split(|b| *b == b'\n').filter(|l| !l.is_empty()).count(), 4);
+    let later = at / 1_000_000_000 + 1;
+    let none = world.get(&format!("/events?filters={filters}&since={later}&until={since}")).await.ok(200);
+    assert!(none.body.is_empty());
+    // On a node that is no manager there is nothing to tell.
+    *world.swarm.store.lock() = Err(swarmlite_api::NotManager::Worker);
+    let worker = world.get(&format!("/events?since=1&until={since}")).await.ok(200);
+    assert!(worker.body.is_empty());
+    world.get("/events?since=1e9").await.is(400, "invalid since \"1e9\": it must be a Unix time in seconds");
 }
 
 #[tokio::test]

@@ -95,7 +95,7 @@ async fn a_shorter_validity_is_remembered_for_certificates_that_are_out_there() 
         cluster.security.certificates.longest_until > cluster.meta.updated_at.plus(Duration::from_secs(89 * 86400))
     );
     let short = update(&world, |ca| ca["NodeCertExpiry"] = json!(1_000_000_000)).await.ok(400);
-    assert!(short.message().contains("minimum certificate expiry time is 1h0m0s"), "{}", short.message());
+    assert!(short.message().contains("minimum certificate expiry time is: 1h0m0s"), "{}", short.message());
 
     // A node that is removed now may have one of those.
     world.add_node(2, Role::Worker).await;

@@ -1,7 +1,9 @@
 //! The command tree, and the way from a command line to a command.
 
 use crate::client::{Client, DEFAULT_HOST, Host};
-use crate::commands::{backup, completion, config, events, info, node, secret, service, swarm, system, version};
+use crate::commands::{
+    backup, completion, config, events, info, node, secret, service, simulate, swarm, system, version, why,
+};
 use crate::context::Context;
 use crate::error::CliError;
 use crate::tls::{Tls, TlsArgs};
@@ -65,6 +67,11 @@ enum Command {
     /// Manage services
     #[command(subcommand)]
     Service(service::ServiceCommand),
+    /// Look at tasks
+    #[command(subcommand)]
+    Task(why::TaskCommand),
+    /// Show where everything would land if nodes were lost or drained, or services scaled; changes nothing
+    Simulate(simulate::SimulateArgs),
     /// Display system-wide information
     Info(info::InfoArgs),
     /// Show the version of the command line and of the daemon
@@ -195,6 +202,8 @@ async fn client_command(ctx: &Context, command: Command) -> Result<(), CliError>
         Command::Secret(command) => secret::run(ctx, command).await,
         Command::Config(command) => config::run(ctx, command).await,
         Command::Service(command) => service::run(ctx, command).await,
+        Command::Task(why::TaskCommand::Why(args)) => why::run(ctx, "tasks", args).await,
+        Command::Simulate(args) => simulate::run(ctx, args).await,
         Command::Info(args) => info::run(ctx, args).await,
         Command::Version(args) => version::run(ctx, args).await,
         Command::Events(args) => events::run(ctx, args).await,

@@ -1,5 +1,7 @@
 //! A client of the Docker Engine HTTP API, over a Unix socket, TCP with mutual TLS, or loopback TCP.
 
+mod hijack;
+
 use crate::tls::Tls;
 use bytes::{Bytes, BytesMut};
 use http_body_util::{BodyExt as _, Full};
@@ -17,7 +19,7 @@ use std::time::Duration;
 /// Where the daemon listens unless told otherwise.
 pub(crate) const DEFAULT_HOST: &str = "unix:///run/swarmlite.sock";
 /// The API version that we speak.
-pub(crate) const API_VERSION: &str = "1.47";
+pub(crate) const API_VERSION: &str = "1.52";
 /// For opening the connection, TLS handshake included.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// For an answer to begin, and for a whole one that is no stream. The daemon's own longest waits (joining: 20 s; a write
@@ -230,7 +232,20 @@ impl Client {
 
     /// `DELETE`.
     pub(crate) async fn delete(&self, path: &str, query: Query<'_>) -> Result<(), ClientError> {
-        self.whole("DELETE", path, query, Bytes::new(), &[], ANSWER_TIMEOUT).await.map(drop)
+        self.delete_raw(path, query).await.map(drop)
+    }
+
+    /// `DELETE`, with the answer as it came.
+    pub(crate) async fn delete_raw(&self, path: &str, query: Query<'_>) -> Result<Bytes, ClientError> {
+        self.whole("DELETE", path, query, Bytes::new(), &[], ANSWER_TIMEOUT).await
+    }
+
+    /// What the daemon calls itself, such as `Swarmlite/0.1.0 (linux)`; empty when it does not say.
+    pub(crate) async fn server_name(&self) -> Result<String, ClientError> {
+        let send = self.send("GET", "/_ping", &[], Bytes::new(), &[]);
+        let response = self.within(ANSWER_TIMEOUT, "GET /_ping", send).await?;
+        let name = response.headers().get(http::header::SERVER).and_then(|v| v.to_str().ok());
+        Ok(name.unwrap_or_default().to_owned())
     }
 
     /// `GET` whose answer goes on: it is read piece by piece.

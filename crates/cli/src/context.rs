@@ -81,16 +81,18 @@ fn written(result: std::io::Result<()>) -> Result<(), CliError> {
 }
 
 /// Runs `one` for each name, tells every failure, and fails at the end if there was any: one bad name does not keep the
-/// others from their turn.
+/// others from their turn. A failure's exit code wins over that of a plan.
 macro_rules! each {
     ($ctx:expr, $names:expr, $one:expr) => {{
         let mut code = 0;
         for name in $names {
             if let Err(error) = $one(name).await {
-                if !matches!(error, $crate::error::CliError::Silent(_)) {
+                if matches!(error, $crate::error::CliError::Silent(_)) {
+                    code = if code == 0 { error.code() } else { code };
+                } else {
                     $ctx.note(&error);
+                    code = error.code();
                 }
-                code = error.code();
             }
         }
         if code == 0 { Ok(()) } else { Err($crate::error::CliError::Silent(code)) }

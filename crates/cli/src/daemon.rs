@@ -2,7 +2,7 @@
 //! node: logging, signals, systemd.
 
 use clap::{Args, ValueEnum};
-use node::{ApiAccess, ApiTcp, DaemonConfig, EngineChoice};
+use node::{ApiAccess, ApiTcp, DaemonConfig, EngineChoice, GenericResource, InvalidGenericResource};
 use seams::Disk as _;
 use serde::Deserialize;
 use std::io::IsTerminal as _;
@@ -74,6 +74,9 @@ struct Settings {
     /// Host name that the node gives, instead of its engine's: for several nodes on one machine
     #[arg(long, env = "SWARMLITE_HOSTNAME", value_name = "NAME")]
     hostname: Option<String>,
+    /// What the machine has beyond CPU and memory, as KIND=NUMBER or KIND=NAME; once for each [default: what its engine says]
+    #[arg(long, env = "SWARMLITE_GENERIC_RESOURCE", value_name = "KIND=VALUE", value_delimiter = ',')]
+    generic_resource: Option<Vec<String>>,
     /// What runs the containers: a Docker Engine, or nothing (embedded: containers are pretended, in memory) [default: docker]
     #[arg(long, env = "SWARMLITE_ENGINE", value_enum, hide_possible_values = true, value_name = "docker|embedded")]
     engine: Option<EngineName>,
@@ -118,6 +121,8 @@ enum SettingsError {
     LogLevel { level: String, reason: String },
     #[error("{0} must be at least 1")]
     ZeroPort(&'static str),
+    #[error("generic-resource: {0}")]
+    GenericResource(#[from] InvalidGenericResource),
     #[error("gossip-port and data-path-port are both {0}: they are two UDP ports")]
     SamePort(u16),
     #[error("api-addr {0:?} is no address: give <ip>:<port>, such as 0.0.0.0:2376")]
@@ -158,6 +163,7 @@ impl Settings {
             gossip_port: self.gossip_port.or(other.gossip_port),
             data_path_port: self.data_path_port.or(other.data_path_port),
             hostname: self.hostname.or(other.hostname),
+            generic_resource: self.generic_resource.or(other.generic_resource),
             engine: self.engine.or(other.engine),
             docker_host: self.docker_host.or(other.docker_host),
             run_dir: self.run_dir.or(other.run_dir),
@@ -196,6 +202,7 @@ impl Settings {
                 gossip_port,
                 data_path_port,
                 hostname: self.hostname.filter(|h| !h.is_empty()),
+                generic: GenericResource::parse_list(&self.generic_resource.unwrap_or_default())?,
                 engine,
             },
             log_level: self.log_level.unwrap_or_else(|| if debug { LOG_DEBUG } else { LOG_DEFAULT }.to_owned()),
@@ -314,7 +321,9 @@ mod tests {
     #[test]
     fn the_command_line_wins_over_the_file_and_the_file_over_the_defaults() {
         let flags = Settings { gossip_port: Some(7000), ..Settings::default() };
-        let file = settings("gossip-port = 7001\nengine = \"embedded\"\ndata-dir = \"/d\"\nhostname = \"\"");
+        let file = settings(
+            "gossip-port = 7001\nengine = \"embedded\"\ndata-dir = \"/d\"\nhostname = \"\"\ngeneric-resource = [\"ssd=2\"]",
+        );
         let plan = flags.or(file).plan(true).unwrap();
         assert_eq!((plan.node.gossip_port, plan.node.data_path_port), (7000, 4789));
         assert_eq!(
@@ -323,6 +332,7 @@ mod tests {
         );
         assert_eq!((plan.node.engine, plan.node.listen_addr.as_str()), (EngineChoice::Embedded, "0.0.0.0:2377"));
         assert_eq!((plan.log_level.as_str(), plan.node.hostname), (LOG_DEBUG, None));
+        assert_eq!(plan.node.generic, [GenericResource::Discrete { kind: "ssd".into(), amount: 2 }]);
     }
 
     #[test]
@@ -332,6 +342,8 @@ mod tests {
         let plan = |toml| settings(toml).plan(false).unwrap_err().to_string();
         assert_eq!(plan("gossip-port = 0"), "gossip-port must be at least 1");
         assert!(plan("gossip-port = 4789").contains("both 4789"));
+        let generic = plan("generic-resource = [\"gpu\"]");
+        assert!(generic.starts_with("generic-resource: could not parse GenericResource: incorrect term gpu"), "{generic}");
     }
 
     #[test]

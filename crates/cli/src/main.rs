@@ -15,6 +15,7 @@ mod dev;
 mod error;
 mod format;
 mod opts;
+mod terminal;
 mod tls;
 mod usage;
 

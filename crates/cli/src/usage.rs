@@ -35,6 +35,12 @@ pub(crate) fn report(error: &clap::Error, command: &mut Command, args: &[OsStrin
     }
 }
 
+/// What is wrong with a command line, without the usage.
+#[cfg(test)]
+pub(crate) fn message(error: &clap::Error, command: &mut Command, args: &[OsString]) -> String {
+    judge(error, command, args).message
+}
+
 fn print_help(text: &str) -> ExitCode {
     use std::io::Write as _;
     // Whoever closed the pipe has seen enough.

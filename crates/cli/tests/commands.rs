@@ -102,7 +102,11 @@ async fn exit_codes_are_dockers() {
         (&["service", "ls", "--nope"], 125),
         (&["service", "create", "--replicas", "x", "nginx"], 125),
         (&["service", "create", "--secret", "x=y", "nginx"], 125),
-        (&["service", "create", "--network", "x", "nginx"], 125),
+        (&["service", "create", "--generic-resource", "x", "nginx"], 125),
+        (&["simulate"], 1),
+        (&["simulate", "--scale", "web"], 125),
+        (&["service", "exec", "web"], 1),
+        (&["task", "bogus"], 1),
         (&["service", "create", "--update-order", "x", "nginx"], 125),
         (&["daemon", "--config", "/nonexistent/daemon.toml"], 1),
         (&["daemon", "--gossip-port", "0"], 1),
@@ -135,7 +139,7 @@ async fn a_new_service_is_watched_until_it_has_converged() {
          verify: Service {SERVICE} converged\n"
     );
     assert_eq!((run.stdout, run.stderr.as_str(), run.code), (want, "mind the gap\n", Some(0)));
-    let sent = daemon.body_of("POST /v1.47/services/create");
+    let sent = daemon.body_of("POST /v1.52/services/create");
     assert_eq!(sent["TaskTemplate"]["ContainerSpec"]["Args"], json!(["sleep", "-x"]));
     assert_eq!(sent["Mode"], json!({"Replicated": {"Replicas": 2}}));
     let asked = daemon.requests().into_iter().map(|(line, _)| line).find(|l| l.contains("/tasks")).unwrap();
@@ -268,7 +272,7 @@ async fn init_prints_a_join_command_to_paste() {
          To add a manager to this swarm, run 'swarmlite swarm join-token manager' and follow the instructions.\n"
     );
     assert_eq!((run.stdout, run.stderr.as_str(), run.code), (want, "", Some(0)));
-    assert_eq!(daemon.body_of("POST /v1.47/swarm/init")["AdvertiseAddr"], "10.0.0.1");
+    assert_eq!(daemon.body_of("POST /v1.52/swarm/init")["AdvertiseAddr"], "10.0.0.1");
     let run = daemon.run(&["swarm", "join-token", "-q", "manager"]).await;
     assert_eq!(run.stdout, "SWMTKN-1-d-m\n");
 }
@@ -281,11 +285,11 @@ async fn join_says_as_what_and_leave_needs_force_only_when_told() {
         .on("GET /info", info());
     let run = daemon.run(&["join", "--token", "SWMTKN-1-d-m", "10.0.0.1:2377"]).await;
     assert_eq!((run.stdout.as_str(), run.code), ("This node joined a swarm as a manager.\n", Some(0)));
-    let sent = daemon.body_of("POST /v1.47/swarm/join");
+    let sent = daemon.body_of("POST /v1.52/swarm/join");
     assert_eq!((&sent["RemoteAddrs"], &sent["JoinToken"]), (&json!(["10.0.0.1:2377"]), &json!("SWMTKN-1-d-m")));
     let run = daemon.run(&["swarm", "leave", "--force"]).await;
     assert_eq!(run.stdout, "Node left the swarm.\n");
-    assert_eq!(daemon.requests().last().unwrap().0, "POST /v1.47/swarm/leave?force=1");
+    assert_eq!(daemon.requests().last().unwrap().0, "POST /v1.52/swarm/leave?force=1");
 }
 
 #[tokio::test]
@@ -325,12 +329,12 @@ async fn an_update_names_the_version_that_it_read() {
         ("Error response from daemon: rpc error: code = Unknown desc = update out of sequence\n", Some(1))
     );
     let (line, body) = daemon.requests().last().cloned().unwrap();
-    assert_eq!(line, format!("POST /v1.47/services/{SERVICE}/update?version=20&registryAuthFrom=spec"));
+    assert_eq!(line, format!("POST /v1.52/services/{SERVICE}/update?version=20&registryAuthFrom=spec"));
     let sent: Value = serde_json::from_str(&body).unwrap();
     assert_eq!(sent["TaskTemplate"]["ContainerSpec"]["Env"], json!(["A=1"]));
     let run = daemon.run(&["node", "demote", NODE]).await;
     assert_eq!(run.stdout, format!("Manager {NODE} demoted in the swarm.\n"));
-    assert_eq!(daemon.body_of("POST /v1.47/nodes")["Role"], "worker");
+    assert_eq!(daemon.body_of("POST /v1.52/nodes")["Role"], "worker");
 }
 
 #[tokio::test]

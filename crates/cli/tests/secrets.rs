@@ -49,13 +49,13 @@ async fn content_comes_from_a_file_or_standard_input_byte_for_byte() {
     let run = daemon.run(&["secret", "create", "-l", "a=1", "--label", "b", "db", &path]).await;
     assert_eq!((run.stdout, run.stderr.as_str(), run.code), (format!("{ID}\n"), "", Some(0)));
     assert_eq!(
-        daemon.body_of("POST /v1.47/secrets/create"),
+        daemon.body_of("POST /v1.52/secrets/create"),
         json!({"Name": "db", "Labels": {"a": "1", "b": ""}, "Data": "AJ+Slgo="})
     );
     let run = with_input(&daemon, &["config", "create", "--template-driver", "golang", "site", "-"], b"hello\n").await;
     assert_eq!((run.stdout, run.code), (format!("{ID}\n"), Some(0)), "{}", run.stderr);
     assert_eq!(
-        daemon.body_of("POST /v1.47/configs/create"),
+        daemon.body_of("POST /v1.52/configs/create"),
         json!({"Name": "site", "Labels": {}, "Data": "aGVsbG8K", "Templating": {"Name": "golang"}})
     );
 }
@@ -113,7 +113,7 @@ async fn an_update_sends_labels_and_content_only_where_it_is_new() {
     let run = daemon.run(&["config", "update", "--label-add", "c=3", "--label-rm", "a", "site"]).await;
     assert_eq!((run.stdout.as_str(), run.stderr.as_str(), run.code), ("site\n", "", Some(0)));
     let (line, body) = daemon.requests().last().cloned().unwrap();
-    assert_eq!(line, format!("POST /v1.47/configs/{ID}/update?version=11"));
+    assert_eq!(line, format!("POST /v1.52/configs/{ID}/update?version=11"));
     let sent: Value = serde_json::from_str(&body).unwrap();
     assert_eq!(sent, json!({"Name": "site", "Labels": {"b": "", "c": "3"}, "Templating": {"Name": "golang"}}));
     with_input(&daemon, &["config", "update", "site", "-"], b"new").await;
@@ -192,7 +192,7 @@ async fn a_service_names_what_it_uses_by_id() {
     let config = ["--config", "source=site,target=/etc/site.conf"];
     let run = daemon.run(&[&create[..], &flags, &config, &["nginx"]].concat()).await;
     assert_eq!((run.stdout, run.stderr.as_str(), run.code), (format!("{ID}\n"), "", Some(0)));
-    let sent = daemon.body_of("POST /v1.47/services/create");
+    let sent = daemon.body_of("POST /v1.52/services/create");
     let container = &sent["TaskTemplate"]["ContainerSpec"];
     assert_eq!(
         container["Secrets"],
@@ -216,7 +216,7 @@ async fn a_service_names_what_it_uses_by_id() {
     let update = ["service", "update", "-d", "--secret-rm", "old", "--secret-add", "source=db,target=pw"];
     let run = daemon.run(&[&update[..], &["--config-add", "site", "web"]].concat()).await;
     assert_eq!((run.stdout.as_str(), run.stderr.as_str(), run.code), ("web\n", "", Some(0)));
-    let sent = daemon.body_of(&format!("POST /v1.47/services/{ID}/update"));
+    let sent = daemon.body_of(&format!("POST /v1.52/services/{ID}/update"));
     let container = &sent["TaskTemplate"]["ContainerSpec"];
     assert_eq!(container["Secrets"].as_array().unwrap().len(), 1);
     assert_eq!(

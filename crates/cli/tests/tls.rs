@@ -164,7 +164,7 @@ async fn what_join_token_asks_for_is_what_was_said() {
     );
     assert_eq!(run.stdout, want);
     assert_eq!(
-        daemon.body_of("POST /v1.47/swarmlite/tokens"),
+        daemon.body_of("POST /v1.52/swarmlite/tokens"),
         json!({"Role": "manager", "Uses": 3, "Labels": {"a": "b", "c": ""}})
     );
     // In no swarm, or locked: the daemon says so.

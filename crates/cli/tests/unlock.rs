@@ -48,7 +48,7 @@ async fn unlock_reads_the_key_from_a_pipe() {
     let daemon = FakeDaemon::start().on("GET /info", info("locked")).on("POST /swarm/unlock", done());
     let run = unlock(&daemon, &format!("{KEY}\nwhatever follows")).await;
     assert_eq!((run.code, run.stdout.as_str(), run.stderr.as_str()), (Some(0), "", ""), "{run:?}");
-    assert_eq!(daemon.body_of("POST /v1.47/swarm/unlock"), json!({"UnlockKey": KEY}));
+    assert_eq!(daemon.body_of("POST /v1.52/swarm/unlock"), json!({"UnlockKey": KEY}));
 }
 
 #[tokio::test]
@@ -115,7 +115,7 @@ async fn autolock_is_a_flag_of_update_and_init() {
         let run = daemon.run(args).await;
         assert_eq!((run.code, run.stdout.contains(KEY)), (Some(0), shows), "{args:?}: {run:?}");
         assert!(run.stdout.starts_with("Swarm updated.\n"));
-        assert_eq!(autolock(&daemon.body_of("POST /v1.47/swarm/update")), wanted, "{args:?}");
+        assert_eq!(autolock(&daemon.body_of("POST /v1.52/swarm/update")), wanted, "{args:?}");
     }
     let node = json!({"ID": NODE, "Spec": {}, "ManagerStatus": {"Addr": "10.0.0.1:2377"}});
     let daemon = FakeDaemon::start()
@@ -125,6 +125,6 @@ async fn autolock_is_a_flag_of_update_and_init() {
         .on("GET /swarm/unlockkey", key());
     let run = daemon.run(&["swarm", "init", "--autolock"]).await;
     assert!(run.stdout.contains(KEY), "{run:?}");
-    let sent = daemon.body_of("POST /v1.47/swarm/init");
+    let sent = daemon.body_of("POST /v1.52/swarm/init");
     assert_eq!((autolock(&sent["Spec"]), &sent["AutoLockManagers"]), (json!(true), &json!(true)));
 }

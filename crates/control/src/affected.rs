@@ -1,6 +1,6 @@
 //! Which loops a change concerns.
 
-use model::{Node, ServiceId, Task, TaskState};
+use model::{Node, RebalancePolicy, ServiceId, Task, TaskState};
 use std::collections::BTreeSet;
 use store::{Delta, Object, Snapshot};
 
@@ -13,6 +13,10 @@ pub enum Key {
     Node(model::NodeId),
     /// The tasks that have found no node.
     Unplaced,
+    /// The services with a task for each node.
+    Global,
+    /// The services that the cluster's policy spreads anew when a node comes to take tasks.
+    Joined,
     /// The services that use a secret or config, which may be gone.
     Granted(model::Dependency),
     /// Everything: at the start, and when changes were missed.
@@ -28,7 +32,9 @@ pub fn affected(delta: &Delta) -> BTreeSet<Key> {
             service_and(t, freed)
         }
         (Some(Object::Node(b)), Some(Object::Node(a))) => node_changed(b, a),
-        (Some(Object::Node(n)), _) | (_, Some(Object::Node(n))) => [Key::Node(n.id.clone()), Key::Unplaced].into(),
+        (Some(Object::Node(n)), _) | (_, Some(Object::Node(n))) => {
+            [Key::Node(n.id.clone()), Key::Unplaced, Key::Global, Key::Joined].into()
+        }
         (_, Some(Object::Service(s))) | (Some(Object::Service(s)), None) => [Key::Service(s.id.clone())].into(),
         (_, Some(Object::Secret(s))) | (Some(Object::Secret(s)), None) => {
             [Key::Granted(model::Dependency::Secret(s.id.clone()))].into()
@@ -41,7 +47,7 @@ pub fn affected(delta: &Delta) -> BTreeSet<Key> {
         (Some(Object::Cluster(b)), Some(Object::Cluster(a)))
             if b.spec.task_history_retention_limit == a.spec.task_history_retention_limit =>
         {
-            BTreeSet::new()
+            if b.spec.policy.rebalance == a.spec.policy.rebalance { BTreeSet::new() } else { [Key::Joined].into() }
         }
         _ => [Key::All].into(),
     }
@@ -55,6 +61,11 @@ pub fn expand<'a>(snapshot: &Snapshot, keys: impl IntoIterator<Item = &'a Key>) 
             Key::Service(id) => drop(services.insert(id.clone())),
             Key::Node(id) => services.extend(snapshot.tasks_on_node(id).map(|t| t.service_id.clone())),
             Key::Unplaced => services.extend(snapshot.unplaced_tasks().map(|t| t.service_id.clone())),
+            Key::Global => services.extend(snapshot.global_services().cloned()),
+            Key::Joined if snapshot.cluster().is_some_and(|c| c.spec.policy.rebalance == RebalancePolicy::OnJoin) => {
+                services.extend(snapshot.services().filter(|s| s.spec.replicas().is_some()).map(|s| s.id.clone()));
+            }
+            Key::Joined => {}
             Key::Granted(of) => services.extend(snapshot.services_naming(&of.into()).map(|s| s.id.clone())),
             Key::All => {
                 services.extend(snapshot.services().map(|s| s.id.clone()));
@@ -89,13 +100,23 @@ fn task_changed(before: &Task, after: &Task) -> BTreeSet<Key> {
 }
 
 fn node_changed(before: &Node, after: &Node) -> BTreeSet<Key> {
-    let facts = |n: &Node| n.description.as_ref().map(|d| (d.resources, d.platform.clone()));
-    let usable = |n: &Node| (n.status.state, n.spec.availability);
-    if usable(before) != usable(after) {
-        [Key::Node(after.id.clone()), Key::Unplaced].into()
-    } else if facts(before) != facts(after) {
-        [Key::Unplaced].into()
-    } else {
-        BTreeSet::new()
+    if decisive(before) == decisive(after) {
+        return BTreeSet::new();
     }
+    let mut keys = BTreeSet::from([Key::Node(after.id.clone()), Key::Unplaced, Key::Global]);
+    if before.status.takes_tasks_since != after.status.takes_tasks_since {
+        keys.insert(Key::Joined);
+    }
+    keys
+}
+
+/// All of a node that a filter or a constraint may ask for. What else changes (its certificate, its part in the Raft group)
+/// moves no task.
+fn decisive(node: &Node) -> impl PartialEq + '_ {
+    let facts = node.description.as_ref().map(|d| {
+        let (engine, platform) = (&d.engine, &d.platform);
+        (&d.hostname, platform, d.resources, &d.generic, &engine.labels, &engine.plugins)
+    });
+    let spec = &node.spec;
+    (node.status.state, &node.status.addr, spec.availability, spec.role, &spec.labels, facts)
 }

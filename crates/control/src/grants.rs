@@ -8,9 +8,10 @@
 //! removes a secret or config checks that no service names it (`Check::Unreferenced`). Both are decided at the log, where one
 //! of two is first, and then the other fails.
 
+use crate::dirty::is_up_to_date;
 use crate::plan::Planner;
 use crate::service::Context;
-use crate::slot::Slots;
+use crate::slot::{Item, Slots};
 use model::{
     Config, ConfigId, ConfigSpec, ContainerSpec, Data, Dependency, Given, Payload, PayloadId, Secret, SecretId,
     SecretSpec, Service, ServiceSpec, Signal, TaskSpec, Templating, UpdateBy, limits,
@@ -192,24 +193,28 @@ enum Step {
     Quiet(u64),
     /// The tasks get it in place.
     Signal(u64, Signal),
-    /// The tasks are replaced.
+    /// The tasks are replaced, once no update is under way.
     Roll(u64),
+    /// The tasks are replaced: what they have is gone.
+    Replace(u64),
 }
 
 /// The service with the versions of data that its next tasks are made with; `None` when it has them already.
-pub(crate) fn pin(snapshot: &Snapshot, service: &Service) -> Option<Service> {
+pub(crate) fn pin(snapshot: &Snapshot, service: &Service, slots: &Slots) -> Option<Service> {
     let old = &service.spec.task.container;
     if old.secrets.is_empty() && old.configs.is_empty() {
         return None;
     }
+    let roll = roll(snapshot, service, slots);
     let mut container = old.clone();
     let mut rolls = false;
     let mut step = |of: &Dependency, given: &mut Given| {
         let (version, signal) = match next_step(snapshot, service, of, given) {
             Step::Keep => return,
+            Step::Roll(_) if roll == Roll::Later => return,
             Step::Quiet(version) => (version, None),
             Step::Signal(version, signal) => (version, Some(signal)),
-            Step::Roll(version) => {
+            Step::Roll(version) | Step::Replace(version) => {
                 rolls = true;
                 (version, None)
             }
@@ -224,12 +229,44 @@ pub(crate) fn pin(snapshot: &Snapshot, service: &Service) -> Option<Service> {
     }
     let mut new = service.clone();
     if rolls {
-        new.previous_spec = Some(service.spec.clone());
+        if roll != Roll::Instead {
+            new.previous_spec = Some(service.spec.clone());
+        }
         new.spec_version += 1;
         new.update_status = None;
     }
     Arc::make_mut(&mut new.spec.task).container = container;
     Some(new)
+}
+
+/// When newer data is rolled out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Roll {
+    /// Now: it is an update of its own.
+    Now,
+    /// Now, instead of the older data that is just being rolled out, or with which that has stopped. What was before that is
+    /// still what a rollback goes back to.
+    Instead,
+    /// When the update that goes on is over: it would take a paused one up again, and could go back no further than to the
+    /// half of the one that it interrupts.
+    Later,
+}
+
+fn roll(snapshot: &Snapshot, service: &Service, slots: &Slots) -> Roll {
+    use model::UpdateState::{Completed, Paused, RollbackCompleted, RollbackPaused, RollbackStarted, Updating};
+    let is_outdated = |i: &Item| !is_up_to_date(snapshot, service, &i.task);
+    match service.current_update().map(|u| u.state) {
+        Some(Completed | RollbackCompleted) => return Roll::Now,
+        Some(RollbackStarted | RollbackPaused) => return Roll::Later,
+        None if !slots.values().any(|s| s.is_occupied() && s.newest().is_some_and(is_outdated)) => return Roll::Now,
+        None | Some(Updating | Paused) => {}
+    }
+    let of_data = |before: &ServiceSpec| {
+        let mut like = service.spec.clone();
+        like.task = before.task.clone();
+        like == *before && service.spec.task.is_same_but_data(&before.task)
+    };
+    if service.previous_spec.as_ref().is_some_and(of_data) { Roll::Instead } else { Roll::Later }
 }
 
 fn next_step(snapshot: &Snapshot, service: &Service, of: &Dependency, given: &Given) -> Step {
@@ -241,7 +278,7 @@ fn next_step(snapshot: &Snapshot, service: &Service, of: &Dependency, given: &Gi
     }
     if snapshot.payload(&PayloadId { of: of.clone(), version: has }).is_none() {
         // A rollback to data that is gone: what there is has to do.
-        return Step::Roll(version);
+        return Step::Replace(version);
     }
     match UpdateBy::effective(&service.spec.labels, labels) {
         UpdateBy::Keep => Step::Keep,
@@ -335,10 +372,9 @@ fn all_by_signal(has: &ContainerSpec, wanted: &ContainerSpec) -> bool {
 /// Removes versions of data that are not current and that nobody has: no service that names the thing, no task that may run.
 pub(crate) fn prune(planner: &mut Planner<'_>) {
     let snapshot = planner.snapshot;
-    for payload in snapshot.payloads() {
+    for payload in snapshot.outdated_payloads() {
         let of = &payload.id.of;
-        let is_current = current(snapshot, of).is_some_and(|c| c.version == payload.id.version);
-        if is_current || snapshot.is_given(&payload.id) || planner.room() == 0 {
+        if snapshot.is_given(&payload.id) || planner.room() == 0 {
             continue;
         }
         // A service that named it no more is just being rolled back to it.

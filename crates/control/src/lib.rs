@@ -14,14 +14,25 @@
 
 #![forbid(unsafe_code)]
 
+pub mod autopilot;
 pub mod driver;
+pub mod forecast;
 pub mod grants;
 pub mod scheduler;
+pub mod why;
 
 mod affected;
+mod cron;
+mod dirty;
+mod eligible;
+mod global;
+mod enforce;
 mod ids;
+mod inherit;
+mod job;
 mod plan;
 mod reaper;
+mod rebalance;
 mod replicated;
 mod restart;
 mod service;
@@ -29,7 +40,8 @@ mod slot;
 mod update;
 
 pub use affected::{Key, affected, expand};
-pub use ids::next_task_id;
+pub use dirty::is_up_to_date;
+pub use ids::{Follows, next_task_id};
 pub use plan::{Batch, Budget, Plan};
 
 use model::{ServiceId, Timestamp};

@@ -1,8 +1,10 @@
 //! Plans, and the budget of one transaction.
 
+use crate::enforce::NO_LONGER_MEETS;
+use crate::rebalance;
 use crate::scheduler::ClusterView;
 use crate::service::is_away;
-use model::{Availability, NodeId, Service, ServiceId, Task, TaskSpec, Timestamp, limits};
+use model::{Availability, NodeId, Service, ServiceId, Task, TaskSpec, TaskState, Timestamp, limits};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use store::{Check, Object, ObjectId, Snapshot, Transaction};
@@ -45,6 +47,10 @@ pub(crate) struct Planner<'a> {
     view: Option<ClusterView>,
     /// Nodes that run a task less by this plan; for the view, once there is one.
     relieved: Vec<NodeId>,
+    /// The view is without the tasks that are being moved away.
+    moves_counted: bool,
+    /// The node that came to take tasks last, if that is a reason to spread services anew; looked for once.
+    joined: Option<Option<(NodeId, Timestamp)>>,
     /// The last task spec that was measured, and its size.
     measured: Option<(Arc<TaskSpec>, usize)>,
 }
@@ -57,6 +63,8 @@ pub(crate) struct Group {
     pub(crate) remove: Vec<Arc<Task>>,
     /// Nodes on which something of the slot may run: that they are away may be why the changes are made.
     pub(crate) nodes: BTreeSet<NodeId>,
+    /// The node whose place it is: what the node is like is why the changes are made.
+    pub(crate) of_node: Option<NodeId>,
 }
 
 /// Bytes that a change takes beside its task: field names, ids and versions of the change and of its check.
@@ -91,6 +99,8 @@ impl<'a> Planner<'a> {
             wakes: BTreeMap::new(),
             view: None,
             relieved: Vec::new(),
+            moves_counted: false,
+            joined: None,
             measured: None,
         }
     }
@@ -121,6 +131,19 @@ impl<'a> Planner<'a> {
             view.relieve(&node);
         }
         view
+    }
+
+    /// The same, for spreading tasks anew: as it will be when the moves are through that are under way.
+    pub(crate) fn relieved_view(&mut self) -> &mut ClusterView {
+        if !std::mem::replace(&mut self.moves_counted, true) {
+            self.relieved.extend(rebalance::leaving(self.snapshot));
+        }
+        self.view()
+    }
+
+    /// The node that came to take tasks lately, and when, where the cluster's policy is to make use of it.
+    pub(crate) fn recent_join(&mut self) -> Option<(NodeId, Timestamp)> {
+        self.joined.get_or_insert_with(|| rebalance::recent_join(self.snapshot, self.now)).clone()
     }
 
     /// Notes that a task on the node is no longer wanted.
@@ -168,11 +191,14 @@ impl<'a> Planner<'a> {
         let puts: Vec<Arc<Task>> = group.create.iter().chain(&group.update).cloned().collect();
         let bytes = puts.iter().map(|t| self.measure(t)).sum::<usize>() + changes * CHANGE_OVERHEAD_BYTES;
         if !self.transaction.is_empty() && (changes > self.room() || bytes > self.budget.bytes) {
+            // What might still fit is not worth a look at all the other services.
+            self.budget.bytes = 0;
             return false;
         }
         self.take_bytes(bytes);
         puts.iter().for_each(|t| self.check_placement(t));
         group.nodes.iter().for_each(|n| self.check_absence(n));
+        group.of_node.iter().for_each(|n| self.check_node(n));
         group.create.into_iter().for_each(|t| _ = self.transaction.create(t));
         group.update.into_iter().for_each(|t| _ = self.transaction.update(t));
         for task in group.remove {
@@ -181,11 +207,12 @@ impl<'a> Planner<'a> {
         true
     }
 
-    /// A task that is placed now is placed on the node as it was seen.
+    /// A task that is placed now is placed on the node as it was seen, and leaves it as it was seen.
     fn check_placement(&mut self, task: &Task) {
         let placed_before = self.snapshot.task(&task.id).is_some_and(|t| t.node_id.is_some());
         let node = task.node_id.as_ref().and_then(|n| self.snapshot.node(n));
-        if let (false, Some(node)) = (placed_before, node) {
+        let is_told_to_leave = task.desired > TaskState::Complete && task.status.err == NO_LONGER_MEETS;
+        if let (true, Some(node)) = (!placed_before || is_told_to_leave, node) {
             self.check(Check::Unchanged { id: (&node.id).into(), version: node.meta.version });
         }
     }
@@ -200,6 +227,14 @@ impl<'a> Planner<'a> {
             }
             Some(_) => {}
         }
+    }
+
+    /// The node is as it was seen, or still gone.
+    fn check_node(&mut self, id: &NodeId) {
+        self.check(match self.snapshot.node(id) {
+            Some(node) => Check::Unchanged { id: id.into(), version: node.meta.version },
+            None => Check::Absent { id: id.into() },
+        });
     }
 
     fn take_bytes(&mut self, bytes: usize) {
@@ -235,10 +270,15 @@ fn encoded_len(spec: &Arc<TaskSpec>) -> usize {
         service_id: "0".repeat(25).parse().expect("25 zeros are an id"),
         service_name: "x".parse().expect("x is a name"),
         slot: 0,
+        for_node: None,
+        job_iteration: None,
+        failures: 0,
+        inherited: None,
         spec: spec.clone(),
         spec_version: 0,
         host_ports: Vec::new(),
         node_id: None,
+        generic: Vec::new(),
         desired: model::TaskState::New,
         run_after: None,
         status: model::TaskStatus::default(),

@@ -1,8 +1,10 @@
 //! The reaper: forgets tasks that nobody needs to know of any more.
 
+use crate::job;
 use crate::service::{Context, is_away};
-use crate::slot::{Item, Slot, Slots};
-use model::{TaskState, limits};
+use crate::slot::{Item, Slot, Slots, Stop};
+use model::{TaskId, TaskState, limits};
+use std::collections::BTreeSet;
 use store::Snapshot;
 
 /// Gives up tasks whose node was removed, or was away for a day.
@@ -43,15 +45,50 @@ pub(crate) fn bound_history(context: &Context<'_>, slots: &mut Slots) {
     let attempts = context.service.spec.task.restart_policy().max_attempts.unwrap_or(0);
     let attempts = if attempts == 0 { 0 } else { usize::try_from(attempts).unwrap_or(usize::MAX).saturating_add(1) };
     let keep = limit.max(attempts);
-    slots.values_mut().for_each(|s| bound(s, keep));
+    let updating = context.service.current_update().is_some_and(|u| u.state.is_in_progress());
+    for slot in slots.values_mut() {
+        let evidence = if updating { evidence(context, slot) } else { BTreeSet::new() };
+        bound(slot, keep, &evidence);
+    }
 }
 
-fn bound(slot: &mut Slot, keep: usize) {
+/// What an update that goes on is judged by: that the slot was something else before, and that a task of the update failed
+/// there. Without it the outcome would depend on when the reaper comes by.
+fn evidence(context: &Context<'_>, slot: &Slot) -> BTreeSet<TaskId> {
+    let of_update = |i: &Item| i.task.spec_version == context.service.spec_version;
+    let before = slot.present().rev().find(|i| !of_update(i) && i.is_dirty(context));
+    let failed = slot.present().rev().find(|i| of_update(i) && i.ended_by_itself());
+    before.into_iter().chain(failed).map(|i| i.task.id.clone()).collect()
+}
+
+/// Gives up the tasks of runs of a job beyond what is kept of those that are over.
+pub(crate) fn bound_runs(context: &Context<'_>, slots: &mut Slots) {
+    let Some(keep) = job::runs_kept(context.snapshot, context.service) else { return };
+    let runs: BTreeSet<u64> = job::runs_of(slots).collect();
+    let over = runs.into_iter().rev().filter(|r| !context.runs.contains(r) || is_over(context, slots, *r));
+    // The last run says that it was: without its tasks it would begin again.
+    let last = context.runs.last().copied();
+    let gone: Vec<u64> = over.skip(keep).filter(|r| Some(*r) != last).collect();
+    for slot in slots.values_mut().filter(|s| s.key.run.is_some_and(|run| gone.contains(&run))) {
+        slot.present_mut().for_each(|i| i.stop(Stop::Remove));
+    }
+}
+
+fn is_over(context: &Context<'_>, slots: &Slots, run: u64) -> bool {
+    job::is_over(context.snapshot, context.service, slots, run)
+}
+
+fn bound(slot: &mut Slot, keep: usize, evidence: &BTreeSet<TaskId>) {
     let present = slot.present().count();
     // The newest one speaks for the slot, even if it is dead and nothing is to be kept.
     let excess = present.saturating_sub(keep).min(present.saturating_sub(1));
+    if excess == 0 {
+        return;
+    }
     let newest = slot.newest().map(|i| i.task.id.clone());
-    let dead =
-        |i: &&mut Item| !i.task.is_wanted() && i.task.status.state.is_terminal() && Some(&i.task.id) != newest.as_ref();
+    let dead = |i: &&mut Item| {
+        let spoken_for = Some(&i.task.id) == newest.as_ref() || evidence.contains(&i.task.id);
+        !i.task.is_wanted() && i.task.status.state.is_terminal() && !spoken_for
+    };
     slot.present_mut().filter(dead).take(excess).for_each(Item::remove);
 }

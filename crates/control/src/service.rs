@@ -1,10 +1,11 @@
 //! One run for one service: load its slots, let each loop edit them, place what needs a node, write it down.
 
-use crate::plan::Planner;
-use crate::scheduler::{Held, Request, Spread};
+use crate::plan::{Group, Planner};
+use crate::scheduler::{Held, Request, Seat, Spread};
 use crate::slot::{self, Item, Slots, Stop};
-use crate::{grants, reaper, replicated, restart, update};
-use model::{Node, NodeId, NodeState, Service, ServiceId, TaskState, Timestamp};
+use crate::{cron, global, grants, inherit, job, reaper, rebalance, replicated, restart, update};
+use model::{Inherited, Mode, Node, NodeState, Service, ServiceId, TaskState, Timestamp};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 use store::{Check, Snapshot};
@@ -17,11 +18,33 @@ pub(crate) struct Context<'a> {
     /// Slots that may be opened, closed or updated: more would not fit the transaction.
     pub(crate) room: usize,
     pub(crate) wakes: Vec<Timestamp>,
+    /// Of a job: the runs that go on.
+    pub(crate) runs: BTreeSet<u64>,
+    /// What new tasks take from the service and the cluster besides the task's spec.
+    inherited: Option<Arc<Inherited>>,
 }
 
 // === impl Context ===
 
-impl Context<'_> {
+impl<'a> Context<'a> {
+    fn new(planner: &Planner<'a>, service: &'a Service, slots: &Slots) -> Context<'a> {
+        let snapshot = planner.snapshot;
+        Context {
+            snapshot,
+            now: planner.now,
+            service,
+            room: planner.room(),
+            wakes: Vec::new(),
+            runs: job::runs(snapshot, service, slots),
+            inherited: inherit::inherited(snapshot, &service.spec),
+        }
+    }
+
+    /// What a new task takes over besides the spec.
+    pub(crate) fn inherited(&self) -> Option<Arc<Inherited>> {
+        self.inherited.clone()
+    }
+
     /// True when `span` has passed since `start`; otherwise asks to be woken then. A clock that went back by more than the
     /// span counts as passed: better early than never.
     pub(crate) fn passed(&mut self, start: Timestamp, span: Duration) -> bool {
@@ -51,19 +74,7 @@ pub(crate) fn reconcile(planner: &mut Planner<'_>, id: &ServiceId) {
     let snapshot = planner.snapshot;
     let mut slots = slot::load(snapshot, id);
     let more = match snapshot.service(id) {
-        Some(service) => {
-            let room = planner.room();
-            let pinned = grants::pin(snapshot, service);
-            let service = pinned.as_ref().unwrap_or(service);
-            let mut context = Context { snapshot, now: planner.now, service, room, wakes: Vec::new() };
-            let (more, rolled) = run_loops(&mut context, &mut slots, planner);
-            if let Some(service) = rolled.or_else(|| pinned.clone()) {
-                grants::check_given(planner, &service);
-                planner.update(service);
-            }
-            context.wakes.into_iter().for_each(|at| planner.wake(id, at));
-            more
-        }
+        Some(service) => reconcile_present(planner, service, &mut slots),
         None => {
             slots.values_mut().flat_map(|s| &mut s.items).for_each(|i| i.stop(Stop::Remove));
             reaper::reap_removed(snapshot, &mut slots);
@@ -75,13 +86,36 @@ pub(crate) fn reconcile(planner: &mut Planner<'_>, id: &ServiceId) {
     }
 }
 
+/// True when there is more to do than fits.
+fn reconcile_present(planner: &mut Planner<'_>, seen: &Service, slots: &mut Slots) -> bool {
+    let snapshot = planner.snapshot;
+    let mut changed = grants::pin(snapshot, seen, slots);
+    let due = cron::advance(snapshot, changed.as_ref().unwrap_or(seen), slots, planner.now);
+    changed = due.service.or(changed);
+    let mut context = Context::new(planner, changed.as_ref().unwrap_or(seen), slots);
+    context.wakes.extend(due.wake_at);
+    let (more, updated) = run_loops(&mut context, slots, planner);
+    context.wakes.iter().for_each(|at| planner.wake(&seen.id, *at));
+    if let Some(service) = updated.or_else(|| changed.clone()) {
+        grants::check_given(planner, &service);
+        planner.update(service);
+    }
+    more
+}
+
 /// True when there is more to do than fits; and the service, when it changes.
 fn run_loops(context: &mut Context<'_>, slots: &mut Slots, planner: &mut Planner<'_>) -> (bool, Option<Service>) {
     grants::refresh(context, slots);
-    let more = replicated::scale(context, slots);
+    let more = match context.service.spec.mode {
+        Mode::Replicated { .. } => replicated::scale(context, slots),
+        Mode::Global => global::follow(context, slots),
+        Mode::ReplicatedJob { .. } | Mode::GlobalJob => job::follow(context, slots),
+    };
     restart::replace(context, slots);
-    let rolled = update::advance(context, slots);
+    // A job is not updated: each change of it is another run.
+    let rolled = if context.service.spec.mode.is_job() { None } else { update::advance(context, slots) };
     restart::promote(context, slots);
+    let rolled = rolled.or_else(|| rebalance::advance(context, slots, planner));
     place(context, slots, planner);
     reaper::orphan(context, slots);
     reaper::reap_removed(context.snapshot, slots);
@@ -89,17 +123,19 @@ fn run_loops(context: &mut Context<'_>, slots: &mut Slots, planner: &mut Planner
     (more, rolled)
 }
 
-/// Adds the edits to the transaction, a slot at a time; true when some did not fit.
+/// Adds the edits to the transaction, a slot at a time; true when some did not fit. What only ends goes first: whatever else the
+/// loops decided, they decided as if that were done.
 fn write_down(planner: &mut Planner<'_>, id: &ServiceId, slots: Slots) -> bool {
-    let mut groups = slots.into_values().filter_map(slot::Slot::into_group).peekable();
-    if groups.peek().is_none() {
+    let mut groups: Vec<Group> = slots.into_values().filter_map(slot::Slot::into_group).collect();
+    if groups.is_empty() {
         return false;
     }
+    groups.sort_by_key(|g| !g.create.is_empty());
     planner.check(match planner.snapshot.service(id) {
         Some(service) => Check::Unchanged { id: id.into(), version: service.meta.version },
         None => Check::Absent { id: id.into() },
     });
-    groups.any(|group| !planner.add(group))
+    groups.into_iter().any(|group| !planner.add(group))
 }
 
 /// Gives nodes to tasks that have none, and says why where it cannot.
@@ -117,14 +153,21 @@ fn place(context: &Context<'_>, slots: &mut Slots, planner: &mut Planner<'_>) {
         // Beside a task that goes on (start-first) a new one starts at once, and cannot have what is still held.
         let alone = !slot.present().any(|i| i.is_wanted() && i.task.node_id.is_some());
         let old = Held::by(slot.present().filter(|i| alone && !i.is_wanted()).map(|i| i.task.as_ref()));
+        // Only what is held of a node that takes tasks matters: nothing is placed on the others.
+        let view = planner.view();
+        let old: Vec<Held> = old.into_iter().filter(|h| view.takes_tasks(&h.node)).collect();
         for item in slot.present_mut().filter(|i| i.is_unplaced()) {
-            if old.is_empty() {
+            if old.is_empty() && item.task.for_node.is_none() {
                 fresh.push(item);
-            } else {
-                let (spec, ports) = (item.task.spec.clone(), item.task.host_ports.clone());
-                let placed = planner.view().place_successor(&Request::new(&spec, &ports), &mut spread, &old);
-                assign(item, placed.nodes.into_iter().next(), placed.unplaced_because.as_deref(), context.now);
+                continue;
             }
+            let (spec, ports) = (item.task.spec.clone(), item.task.host_ports.clone());
+            let request = Request::new(&spec, &ports);
+            let placed = match item.task.for_node.clone() {
+                Some(node) => view.place_on(&node, &request, &mut spread, &old),
+                None => view.place_successor(&request, &mut spread, &old),
+            };
+            assign(item, placed.seats.into_iter().next(), placed.unplaced_because.as_deref(), context.now);
         }
     }
     while !fresh.is_empty() {
@@ -137,20 +180,24 @@ fn place(context: &Context<'_>, slots: &mut Slots, planner: &mut Planner<'_>) {
         let equal: Vec<&mut Item> = equal;
         let request = Request::new(&like.spec, &like.host_ports);
         let placed = planner.view().place(&request, &mut spread, equal.len());
-        let mut nodes = placed.nodes.into_iter();
+        let mut seats = placed.seats.into_iter();
         for item in equal {
-            assign(item, nodes.next(), placed.unplaced_because.as_deref(), context.now);
+            assign(item, seats.next(), placed.unplaced_because.as_deref(), context.now);
         }
     }
 }
 
-fn assign(item: &mut Item, node: Option<NodeId>, why_not: Option<&str>, now: Timestamp) {
-    if let Some(node) = node {
+pub(crate) fn assign(item: &mut Item, seat: Option<Seat>, why_not: Option<&str>, now: Timestamp) {
+    if let Some(seat) = seat {
         let task = item.edit();
-        task.node_id = Some(node);
+        task.node_id = Some(seat.node);
+        task.generic = seat.generic;
         task.status.state = TaskState::Assigned;
         task.status.at = now;
-        task.status.message = "scheduler assigned task to node".into();
+        task.status.message = match task.for_node {
+            Some(_) => "scheduler confirmed task can run on preassigned node".into(),
+            None => "scheduler assigned task to node".into(),
+        };
         task.status.err.clear();
     } else if let Some(err) = why_not.filter(|e| item.task.status.err != **e) {
         let task = item.edit();

@@ -1,18 +1,21 @@
 //! The tasks of one service, slot by slot, as a working copy: the loops edit it, then it becomes a transaction.
 
-use crate::ids::next_task_id;
+use crate::dirty::is_up_to_date;
+use crate::ids::{Follows, next_task_id};
 use crate::plan::Group;
-use model::{Meta, Service, ServiceId, Task, TaskId, TaskState, TaskStatus, Timestamp};
+use crate::service::Context;
+use model::{Meta, Place, ServiceId, SlotKey, Task, TaskId, TaskState, TaskStatus, Timestamp};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use store::Snapshot;
 
 /// The slots of a service that have tasks.
-pub(crate) type Slots = BTreeMap<u64, Slot>;
+pub(crate) type Slots = BTreeMap<SlotKey, Slot>;
 
 /// The tasks of one slot, oldest first.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Slot {
+    pub(crate) key: SlotKey,
     pub(crate) items: Vec<Item>,
 }
 
@@ -37,10 +40,15 @@ enum Edit {
 pub(crate) fn load(snapshot: &Snapshot, id: &ServiceId) -> Slots {
     let mut slots = Slots::new();
     for task in snapshot.tasks_of_service(id) {
-        slots.entry(task.slot).or_default().items.push(Item { task: task.clone(), edit: Edit::None });
+        at(&mut slots, task.slot_key()).items.push(Item { task: task.clone(), edit: Edit::None });
     }
     slots.values_mut().for_each(Slot::sort);
     slots
+}
+
+/// The slot of this name, which is made if there is none.
+pub(crate) fn at(slots: &mut Slots, key: SlotKey) -> &mut Slot {
+    slots.entry(key.clone()).or_insert_with(|| Slot { key, items: Vec::new() })
 }
 
 /// Why a task is stopped, and what the agent is asked to do with it.
@@ -50,6 +58,15 @@ pub(crate) enum Stop {
     Shutdown,
     /// Its slot is gone.
     Remove,
+}
+
+/// What a new task takes over from those before it in its slot.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Next {
+    /// It waits until then.
+    pub(crate) run_after: Option<Timestamp>,
+    /// So many failed in a row.
+    pub(crate) failures: u32,
 }
 
 // === impl Item ===
@@ -62,6 +79,11 @@ impl Item {
         Arc::make_mut(&mut self.task)
     }
 
+    /// This very plan makes it.
+    pub(crate) fn is_new(&self) -> bool {
+        self.edit == Edit::Created
+    }
+
     pub(crate) fn is_present(&self) -> bool {
         !matches!(self.edit, Edit::Removed | Edit::Dropped)
     }
@@ -71,8 +93,9 @@ impl Item {
         self.is_present() && self.task.is_wanted()
     }
 
-    pub(crate) fn is_dirty(&self, service: &Service) -> bool {
-        is_dirty(service, &self.task)
+    /// It is not what the service says.
+    pub(crate) fn is_dirty(&self, context: &Context<'_>) -> bool {
+        !is_up_to_date(context.snapshot, context.service, &self.task)
     }
 
     /// It needs a node.
@@ -100,27 +123,6 @@ impl Item {
     }
 }
 
-/// True when the task is not what the service says. Equal specs are equal whatever their version.
-pub(crate) fn is_dirty(service: &Service, task: &Task) -> bool {
-    if task.spec_version == service.spec_version {
-        return false;
-    }
-    !is_same_spec(service, task) || task.host_ports != service.host_ports()
-}
-
-/// Credentials for a registry do not matter any more once the image is there (SwarmKit's `PullOptions`).
-fn is_same_spec(service: &Service, task: &Task) -> bool {
-    if Arc::ptr_eq(&task.spec, &service.spec.task) || task.spec == service.spec.task {
-        return true;
-    }
-    if task.status.state < TaskState::Running {
-        return false;
-    }
-    let mut with_same_auth = task.spec.as_ref().clone();
-    with_same_auth.container.registry_auth.clone_from(&service.spec.task.container.registry_auth);
-    with_same_auth == *service.spec.task
-}
-
 // === impl Slot ===
 
 impl Slot {
@@ -145,29 +147,44 @@ impl Slot {
         self.present().any(|i| i.task.desired < TaskState::Remove)
     }
 
+    /// A task of it should run, or did until it ended.
+    pub(crate) fn is_wanted(&self) -> bool {
+        self.present().any(Item::is_wanted)
+    }
+
     /// The newest task, whatever it does; it speaks for the slot.
     pub(crate) fn newest(&self) -> Option<&Item> {
         self.present().next_back()
     }
 
     /// Adds the task that follows, not placed yet, with desired state `Ready`.
-    pub(crate) fn add(&mut self, service: &Service, slot: u64, run_after: Option<Timestamp>, now: Timestamp) {
-        let id = self.next_id(service, slot);
+    pub(crate) fn add(&mut self, context: &Context<'_>, next: Next) {
+        let service = context.service;
+        let id = self.next_id(context);
+        let (slot, for_node) = match &self.key.place {
+            Place::Number(n) => (*n, None),
+            Place::Node(id) => (0, Some(id.clone())),
+        };
         let task = Task {
             id,
-            meta: Meta { version: 0, created_at: now, updated_at: now },
+            meta: Meta { version: 0, created_at: context.now, updated_at: context.now },
             service_id: service.id.clone(),
             service_name: service.spec.name.clone(),
             slot,
+            for_node,
+            job_iteration: self.key.run,
+            failures: next.failures,
+            inherited: context.inherited(),
             spec: service.spec.task.clone(),
             spec_version: service.spec_version,
             host_ports: service.host_ports(),
             node_id: None,
+            generic: Vec::new(),
             desired: TaskState::Ready,
-            run_after,
+            run_after: next.run_after,
             status: TaskStatus {
                 state: TaskState::Pending,
-                at: now,
+                at: context.now,
                 message: "pending task scheduling".into(),
                 ..TaskStatus::default()
             },
@@ -176,11 +193,18 @@ impl Slot {
     }
 
     /// Clocks that jumped may have hidden which one was last; an id that is taken is followed in its turn.
-    fn next_id(&self, service: &Service, slot: u64) -> TaskId {
-        let predecessor = self.items.last().map(|i| &i.task.id);
-        let mut id = next_task_id(&service.id, service.meta.version, slot, predecessor);
+    fn next_id(&self, context: &Context<'_>) -> TaskId {
+        let node = self.key.node().and_then(|id| context.snapshot.node(id));
+        let follows = Follows {
+            service: &context.service.id,
+            service_version: context.service.meta.version,
+            slot: &self.key,
+            node_version: node.map_or(0, |n| n.meta.version),
+            predecessor: self.items.last().map(|i| &i.task.id),
+        };
+        let mut id = next_task_id(follows);
         while self.items.iter().any(|i| i.task.id == id) {
-            id = next_task_id(&service.id, service.meta.version, slot, Some(&id));
+            id = next_task_id(Follows { predecessor: Some(&id), ..follows });
         }
         id
     }
@@ -189,7 +213,7 @@ impl Slot {
     pub(crate) fn into_group(self) -> Option<Group> {
         let in_doubt = self.items.iter().filter(|i| !i.task.status.state.is_terminal() || i.edit == Edit::Changed);
         let nodes = in_doubt.filter_map(|i| i.task.node_id.clone()).collect();
-        let mut group = Group { nodes, ..Group::default() };
+        let mut group = Group { nodes, of_node: self.key.node().cloned(), ..Group::default() };
         for item in self.items {
             match item.edit {
                 Edit::None | Edit::Dropped => {}

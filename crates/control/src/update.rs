@@ -1,17 +1,20 @@
 //! The updater: replaces tasks that are not what the service says, a few at a time. How far it has come is read from the
 //! tasks; only its outcome (paused, completed, rolled back) is written down, in the service's update status.
 
-use crate::restart::may_follow;
+use crate::rebalance;
+use crate::restart::{may_follow, pause};
 use crate::service::Context;
-use crate::slot::{Item, Slot, Slots, Stop};
+use crate::slot::{Item, Next, Slot, Slots, Stop};
 use model::{
-    Dependency, FailureAction, Service, TaskId, TaskState, UpdateConfig, UpdateOrder, UpdateState, UpdateStatus, limits,
+    Dependency, FailureAction, Service, SlotKey, TaskId, TaskState, Timestamp, UpdateConfig, UpdateOrder, UpdateState,
+    UpdateStatus, limits,
 };
+use std::time::Duration;
 
 /// What an update has come to.
 struct Progress {
     /// Slots whose present task is not what the service says; those that run last.
-    outdated: Vec<u64>,
+    outdated: Vec<SlotKey>,
     /// Slots that were updated and do not run (and rest) yet.
     busy: usize,
     /// Slots that were updated, done or not.
@@ -22,13 +25,23 @@ struct Progress {
     watched: bool,
 }
 
+/// For how long new tasks are watched for failure.
+#[derive(Debug, Clone, Copy)]
+struct Watch {
+    /// Each, from when it runs.
+    each: Duration,
+    /// Once the last one has begun to run: since when, and how long each is watched then. As in Docker, that is longer than the
+    /// delay, or a task could fail in the last delay and nobody would look.
+    last: Option<(Timestamp, Duration)>,
+}
+
 /// Takes the update one step on. The service is returned when its update status (or, in a rollback, its spec) changes.
 pub(crate) fn advance(context: &mut Context<'_>, slots: &mut Slots) -> Option<Service> {
     finish_start_first(context, slots);
     let service = context.service;
     let status = service.current_update();
     let state = status.map(|u| u.state);
-    let any_outdated = slots.values().any(|s| is_outdated(service, s));
+    let any_outdated = slots.values().any(|s| is_outdated(context, s) && context.is_open(&s.key));
     match state {
         Some(UpdateState::Paused | UpdateState::RollbackPaused) => return None,
         None | Some(UpdateState::Completed | UpdateState::RollbackCompleted) if !any_outdated => return None,
@@ -38,11 +51,11 @@ pub(crate) fn advance(context: &mut Context<'_>, slots: &mut Slots) -> Option<Se
     let progress = look(context, slots, &config);
     if !progress.failed.is_empty() && state.is_some_and(UpdateState::is_in_progress) && too_many(&progress, &config) {
         match config.failure_action {
-            FailureAction::Pause => return Some(pause(context, &progress.failed[0])),
-            FailureAction::Rollback if rolling_back(service) => return Some(pause(context, &progress.failed[0])),
+            FailureAction::Pause => return Some(paused(context, &progress.failed[0])),
+            FailureAction::Rollback if rolling_back(service) => return Some(paused(context, &progress.failed[0])),
             FailureAction::Rollback => {
                 let back = roll_back(context, &progress.failed[0]);
-                return Some(back.unwrap_or_else(|| pause(context, &progress.failed[0])));
+                return Some(back.unwrap_or_else(|| paused(context, &progress.failed[0])));
             }
             FailureAction::Continue => {}
         }
@@ -50,9 +63,9 @@ pub(crate) fn advance(context: &mut Context<'_>, slots: &mut Slots) -> Option<Se
     let width =
         if config.parallelism == 0 { usize::MAX } else { usize::try_from(config.parallelism).unwrap_or(usize::MAX) };
     let free = width.saturating_sub(progress.busy).min(context.room);
-    for number in progress.outdated.iter().take(free) {
-        if let Some(slot) = slots.get_mut(number) {
-            replace(context, slot, *number, config.order);
+    for key in progress.outdated.iter().take(free) {
+        if let Some(slot) = slots.get_mut(key) {
+            replace(context, slot, config.order);
         }
     }
     let done = progress.outdated.is_empty() && progress.busy == 0 && progress.watched;
@@ -76,30 +89,27 @@ fn rolling_back(service: &Service) -> bool {
 }
 
 /// The slot's present task is not what the service says.
-fn is_outdated(service: &Service, slot: &Slot) -> bool {
-    slot.is_occupied() && slot.newest().is_some_and(|i| i.is_dirty(service))
+fn is_outdated(context: &Context<'_>, slot: &Slot) -> bool {
+    slot.is_occupied() && slot.newest().is_some_and(|i| i.is_dirty(context))
 }
 
 fn look(context: &mut Context<'_>, slots: &Slots, config: &UpdateConfig) -> Progress {
     let service = context.service;
-    let monitor = config.monitor.unwrap_or(limits::UPDATE_MONITOR_DEFAULT);
+    let watch = watch(context, slots, config);
     let mut progress = Progress { outdated: Vec::new(), busy: 0, updated: 0, failed: Vec::new(), watched: true };
     let mut running_outdated = Vec::new();
-    for (number, slot) in slots.iter().filter(|(_, s)| s.is_occupied()) {
-        let Some(newest) = slot.newest() else { continue };
-        if !slot.present().any(|i| i.is_dirty(service)) {
-            continue; // it was never anything else
-        }
-        let failed = slot.present().rev().find(|i| failed_while_watched(service, i, monitor));
+    for slot in slots.values() {
+        let Some(newest) = slot.newest().filter(|_| is_concerned(context, slot)) else { continue };
+        let failed = slot.present().rev().find(|i| failed_while_watched(service, i, watch));
         progress.failed.extend(failed.map(|i| i.task.id.clone()));
-        if newest.is_dirty(service) {
-            let delay = service.spec.task.restart_policy().delay();
-            if failed.is_some_and(|f| !context.passed(f.task.status.at, delay)) {
+        if newest.is_dirty(context) {
+            let pause = pause(service, failures(context, slot));
+            if failed.is_some_and(|f| !context.passed(f.task.status.at, pause)) {
                 progress.busy += 1; // start-first, and the new task failed: the next one waits like any restart
                 continue;
             }
             let runs = newest.is_wanted() && newest.task.status.state == TaskState::Running;
-            if runs { &mut running_outdated } else { &mut progress.outdated }.push(*number);
+            if runs { &mut running_outdated } else { &mut progress.outdated }.push(slot.key.clone());
             continue;
         }
         progress.updated += 1;
@@ -111,7 +121,7 @@ fn look(context: &mut Context<'_>, slots: &Slots, config: &UpdateConfig) -> Prog
         let since = newest.task.status.running_at.unwrap_or(newest.task.status.at);
         if newest.task.status.state != TaskState::Running || !context.passed(since, config.delay) {
             progress.busy += 1;
-        } else if !context.passed(since, monitor) {
+        } else if !context.passed(since, watch.last.map_or(watch.each, |(_, longer)| longer)) {
             progress.watched = false;
         }
     }
@@ -119,12 +129,46 @@ fn look(context: &mut Context<'_>, slots: &Slots, config: &UpdateConfig) -> Prog
     progress
 }
 
+/// The update is about this slot, which had a task that was not what the service says: either it takes another, or the update
+/// has been here. (A node may have been paused meanwhile; what has come to it goes on.)
+fn is_concerned(context: &Context<'_>, slot: &Slot) -> bool {
+    let goes_on = || slot.newest().is_some_and(|i| i.is_wanted() && !i.is_dirty(context));
+    let dirty = slot.is_occupied() && slot.present().any(|i| i.is_dirty(context));
+    dirty && (context.is_open(&slot.key) || goes_on())
+}
+
+fn watch(context: &Context<'_>, slots: &Slots, config: &UpdateConfig) -> Watch {
+    let each = config.monitor.unwrap_or(limits::UPDATE_MONITOR_DEFAULT);
+    let longer = if config.delay >= each { config.delay + limits::UPDATE_MONITOR_BEYOND_DELAY } else { each };
+    let is_new = |i: &&Item| i.task.spec_version == context.service.spec_version;
+    let began = |slot: &Slot| {
+        let times = slot.present().filter(is_new).filter_map(|i| {
+            let status = &i.task.status;
+            status.running_at.or_else(|| status.state.is_terminal().then_some(status.at))
+        });
+        times.min()
+    };
+    let mut last = Some(Timestamp::default());
+    for slot in slots.values().filter(|s| is_concerned(context, s)) {
+        last = last.and_then(|at| Some(began(slot)?.max(at)));
+    }
+    Watch { each, last: last.map(|at| (at, longer)) }
+}
+
 /// A task of this very update that ended before it ran, or soon after.
-fn failed_while_watched(service: &Service, item: &Item, monitor: std::time::Duration) -> bool {
+fn failed_while_watched(service: &Service, item: &Item, watch: Watch) -> bool {
     let status = &item.task.status;
-    item.ended_by_itself()
-        && item.task.spec_version == service.spec_version
-        && status.running_at.is_none_or(|ran| status.at.since(ran) <= monitor)
+    let soon = |ran: Timestamp| {
+        let age = status.at.since(ran);
+        age <= watch.each || watch.last.is_some_and(|(began, longer)| status.at >= began && age <= longer)
+    };
+    item.ended_by_itself() && item.task.spec_version == service.spec_version && status.running_at.is_none_or(soon)
+}
+
+/// How many tasks of this update have failed in the slot.
+fn failures(context: &Context<'_>, slot: &Slot) -> u32 {
+    let of_update = |i: &&Item| i.ended_by_itself() && i.task.spec_version == context.service.spec_version;
+    u32::try_from(slot.present().filter(of_update).count()).unwrap_or(u32::MAX)
 }
 
 fn too_many(progress: &Progress, config: &UpdateConfig) -> bool {
@@ -132,7 +176,7 @@ fn too_many(progress: &Progress, config: &UpdateConfig) -> bool {
     progress.failed.len() as u128 * 1_000_000 > slots * u128::from(config.max_failure_ratio_ppm)
 }
 
-fn replace(context: &Context<'_>, slot: &mut Slot, number: u64, order: UpdateOrder) {
+fn replace(context: &Context<'_>, slot: &mut Slot, order: UpdateOrder) {
     let start_first = order == UpdateOrder::StartFirst;
     let running = |i: &Item| i.is_wanted() && i.task.status.state == TaskState::Running;
     let keep = start_first && slot.present().any(running);
@@ -144,22 +188,24 @@ fn replace(context: &Context<'_>, slot: &mut Slot, number: u64, order: UpdateOrd
             item.stop(Stop::Shutdown);
         }
     }
-    slot.add(context.service, number, None, context.now);
+    let failures = failures(context, slot);
+    slot.add(context, Next { failures, ..Next::default() });
     if kept && let Some(new) = slot.items.last_mut() {
         new.edit().desired = TaskState::Running;
     }
 }
 
-/// In a start-first update: the old task goes once the new one runs. A slot never has more than two.
+/// In a start-first update, and when a task is moved: the old task goes once the new one runs. A slot never has more than two.
 fn finish_start_first(context: &Context<'_>, slots: &mut Slots) {
     for slot in slots.values_mut() {
         let wanted = slot.present().filter(|i| i.is_wanted()).count();
         if wanted < 2 {
             continue;
         }
-        let newest_is_good = slot.newest().is_some_and(|i| i.task.status.state == TaskState::Running);
-        let newest = slot.newest().map(|i| i.task.id.clone());
-        let outdated = is_outdated(context.service, slot);
+        let newest = rebalance::newest(context.service, slot);
+        let newest_is_good = newest.is_some_and(|i| i.task.status.state == TaskState::Running);
+        let newest = newest.map(|i| i.task.id.clone());
+        let outdated = is_outdated(context, slot);
         for item in slot.present_mut().filter(|i| i.is_wanted()) {
             let is_newest = Some(&item.task.id) == newest.as_ref();
             // Either the new one has made it, or it is outdated itself before it did.
@@ -192,7 +238,7 @@ fn complete(context: &Context<'_>) -> Service {
     service
 }
 
-fn pause(context: &Context<'_>, failed: &TaskId) -> Service {
+fn paused(context: &Context<'_>, failed: &TaskId) -> Service {
     let (state, what) = if rolling_back(context.service) {
         (UpdateState::RollbackPaused, "rollback")
     } else {

@@ -116,10 +116,13 @@ impl Cluster {
                 update: None,
                 rollback: None,
                 endpoint: None,
+                cron: None,
+                backoff: Default::default(),
             },
             spec_version: 1,
             previous_spec: None,
             update_status: None,
+            progress: Default::default(),
         };
         let mut transaction = Transaction::new(Timestamp(1));
         transaction.create(service);

@@ -495,3 +495,34 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn new_data_waits_for_an_update_of_something_else_and_takes_up_none_that_is_paused() {
+    let mut world = World::with_nodes(3);
+    let secret = create(&mut world, 1, "");
+    let id = world.create_service("web", 3, using(&[&secret]));
+    world.settle();
+    let good = world.service(&id).spec;
+    world.set_image(&id, "reject");
+    world.run_for(SECOND);
+    assert_eq!(world.update_state(&id).unwrap().0, UpdateState::Paused);
+    assert!(update(&mut world, &secret, "two"));
+    world.run_for(SECOND * 60);
+    assert_eq!(world.update_state(&id).unwrap().0, UpdateState::Paused, "nobody asked for it to go on");
+    assert_eq!(world.service(&id).previous_spec, Some(good), "that is what a rollback goes back to");
+    assert_eq!(versions(&world, &id), [1, 1]);
+    // Once the user has changed the service, the data comes, too.
+    world.set_image(&id, "v3");
+    world.settle();
+    assert_eq!(versions(&world, &id), [2; 3]);
+    assert_eq!(world.images(&id), ["v3"; 3]);
+    // And an update that goes on is not interrupted: what a rollback would go back to is still what was before it.
+    let before = world.service(&id).spec;
+    world.set_image(&id, "v4");
+    world.control();
+    assert!(update(&mut world, &secret, "three"));
+    world.control();
+    assert_eq!(world.service(&id).previous_spec, Some(before));
+    world.settle();
+    assert_eq!((versions(&world, &id), world.images(&id)), (vec![3; 3], vec!["v4".to_owned(); 3]));
+}

@@ -142,7 +142,8 @@ fn restart_policies() {
     ];
     for (policy, what, made, wanted) in table {
         let mut world = World::with_nodes(1);
-        let id = world.create_service("web", 1, with_policy(image(what), policy.clone()));
+        let task = with_policy(image(what), policy.clone());
+        let id = world.create_service_with("web", 1, task, |s| s.backoff.on = false); // as in Docker
         world.run_for(SECOND * 600);
         let tasks = world.tasks(&id);
         assert_eq!(tasks.iter().any(|t| t.is_wanted()), wanted, "{policy:?} {what}");
@@ -186,4 +187,73 @@ fn a_policy_that_is_changed_brings_a_finished_slot_back() {
     world.set_image(&id, "nginx");
     world.settle();
     assert_eq!(world.running(&id).len(), 2);
+}
+
+/// The pauses before so many restarts of a task that fails each time, in seconds.
+fn pauses(world: &mut World, id: &ServiceId, count: usize) -> Vec<u64> {
+    let mut pauses: Vec<(TaskId, u64)> = Vec::new();
+    while pauses.len() < count {
+        world.change_leader();
+        world.run();
+        let waiting = world.wanted(id)[0].clone();
+        if let Some(at) = waiting.run_after.filter(|_| pauses.iter().all(|(seen, _)| *seen != waiting.id)) {
+            pauses.push((waiting.id.clone(), at.since(waiting.meta.created_at).as_secs()));
+        }
+        world.now = world.next_event().expect("it is restarted at some time").max(world.now);
+    }
+    pauses.into_iter().map(|(_, pause)| pause).collect()
+}
+
+#[test]
+fn the_pause_before_a_restart_grows_while_a_task_keeps_failing() {
+    let seconds = Duration::from_secs;
+    let on = |max| Backoff { on: true, max: seconds(max) };
+    let off = Backoff { on: false, ..Backoff::default() };
+    for (delay, backoff, expected) in [
+        (5, Backoff::default(), [5, 10, 20, 40, 80, 160, 300, 300]),
+        (5, on(30), [5, 10, 20, 30, 30, 30, 30, 30]),
+        (5, off, [5; 8]),
+        (600, Backoff::default(), [600; 8]), // longer than the bound: as the policy says
+    ] {
+        for what in ["crash", "reject"] {
+            let mut world = World::with_nodes(2);
+            world.set_history_limit(1); // what is forgotten is counted all the same
+            let policy = RestartPolicy { delay: Some(seconds(delay)), ..RestartPolicy::default() };
+            let id = world.create_service_with("web", 1, with_policy(image(what), policy), |s| s.backoff = backoff);
+            assert_eq!(pauses(&mut world, &id, 8), expected, "{delay} {backoff:?} {what}");
+        }
+    }
+}
+
+#[test]
+fn the_pause_is_short_again_once_a_task_ran_well_or_the_user_changed_something() {
+    let mut world = World::with_nodes(2);
+    let id = world.create_service("web", 1, image("nginx"));
+    let mut fail_after = |world: &mut World, ran: Duration| {
+        world.settle();
+        world.pass(ran);
+        let task = world.running(&id)[0].id.clone();
+        world.set_status(&task, TaskState::Failed);
+        world.control();
+        let next = world.wanted(&id)[0].clone();
+        (next.run_after.map_or(0, |at| at.since(world.now).as_secs()), next.failures)
+    };
+    assert_eq!(fail_after(&mut world, SECOND * 3600), (5, 1));
+    assert_eq!(fail_after(&mut world, SECOND), (10, 2));
+    assert_eq!(fail_after(&mut world, SECOND * 59), (20, 3));
+    assert_eq!(fail_after(&mut world, SECOND * 61), (5, 1));
+    assert_eq!(fail_after(&mut world, SECOND), (10, 2));
+    // A node that goes is no failure, and no cure.
+    let node = world.wanted(&id)[0].node_id.clone().unwrap();
+    world.set_availability(&node, Availability::Drain);
+    world.control();
+    assert_eq!(world.wanted(&id)[0].failures, 2);
+    world.settle();
+    assert_eq!(fail_after(&mut world, SECOND), (20, 3));
+    world.set_image(&id, "v2");
+    assert_eq!(fail_after(&mut world, SECOND * 10), (5, 1));
+    // What ends well does not fail: it is run again as its policy says.
+    world.set_image(&id, "done");
+    world.run_for(SECOND * 300);
+    assert!(world.tasks(&id).iter().all(|t| t.failures == 0 || t.spec.container.image != "done"));
 }

@@ -59,15 +59,15 @@ fn an_update_fits_where_the_old_task_was() {
 }
 
 #[test]
-fn a_node_that_shrinks_keeps_what_it_has_and_takes_nothing() {
+fn a_node_that_shrinks_keeps_what_still_fits_and_takes_nothing() {
     let mut world = World::with_nodes(1);
     let id = world.create_service("db", 2, with_reservation(image("v1"), 2 * CPU, 0));
     world.settle();
     let node = world.node_ids()[0].clone();
-    world.change_node(&node, |n| n.description.as_mut().unwrap().resources.nano_cpus = CPU);
+    world.change_node(&node, |n| n.description.as_mut().unwrap().resources.nano_cpus = 3 * CPU);
     world.scale(&id, 3);
     world.run();
-    assert_eq!(world.running(&id).len(), 2);
+    assert_eq!(world.running(&id).len(), 1, "the one that came last has left");
     assert_eq!(err(&world, &id), "no suitable node (insufficient resources on 1 node)");
     let free = world.create_service("free", 1, image("nginx"));
     world.run();
@@ -98,7 +98,10 @@ fn images_run_on_their_platforms_only() {
     let arm = world.node_ids()[1].clone();
     world.change_node(&arm, |n| n.description.as_mut().unwrap().platform.architecture = "aarch64".into());
     let platform = |a: &str| Platform { architecture: a.into(), os: "linux".into() };
-    let on = |platforms: Vec<Platform>| TaskSpec { placement: Some(Placement { platforms }), ..image("nginx") };
+    let on = |platforms: Vec<Platform>| TaskSpec {
+        placement: Some(Placement { platforms, ..Placement::default() }),
+        ..image("nginx")
+    };
     let a = world.create_service("a", 2, on(vec![platform("arm64")]));
     let b = world.create_service("b", 2, on(vec![platform("amd64"), platform("arm64")]));
     let c = world.create_service("c", 1, on(vec![platform("s390x")]));
@@ -132,7 +135,7 @@ fn a_node_on_which_a_version_keeps_failing_is_avoided() {
     let busy = world.create_service("busy", 3, image("nginx"));
     world.settle();
     world.set_availability(&nodes[0], Availability::Active);
-    let id = world.create_service("web", 1, image("web"));
+    let id = world.create_service_with("web", 1, image("web"), |s| s.backoff.on = false);
     for failures in 0..5 {
         world.run_for(SECOND * 6);
         let task = world.running(&id)[0].clone();

@@ -268,3 +268,82 @@ fn a_node_that_dies_on_the_way_does_not_stop_an_update() {
     world.node_up(&node);
     world.settle();
 }
+
+#[test]
+fn a_history_of_nothing_hides_no_failure() {
+    // Two of four may fail; with no history the reaper could take the tasks that say so.
+    for history in [0, 1, 5] {
+        let mut world = World::with_nodes(3);
+        world.set_history_limit(history);
+        let id = world.create_service_with("web", 4, image("v1"), |s| {
+            s.update = config(|c| (c.max_failure_ratio_ppm, c.failure_action) = (500_000, FailureAction::Rollback));
+        });
+        world.settle();
+        world.set_image(&id, "crash");
+        world.settle();
+        let (state, _) = world.update_state(&id).unwrap();
+        assert_eq!((state, count(&world, &id, "v1")), (UpdateState::RollbackCompleted, 4), "history {history}");
+    }
+}
+
+#[test]
+fn the_last_tasks_are_watched_for_longer_than_a_long_delay() {
+    // (delay, monitor, how long after the last task runs it fails, whether that counts)
+    for (delay, monitor, age, counts) in [
+        (0, 5, 4, true),
+        (0, 5, 6, false),
+        (20, 5, 19, true),
+        (20, 5, 20, true),
+        (20, 5, 22, false),
+        (5, 20, 19, true),
+        (5, 20, 21, false),
+    ] {
+        let seconds = Duration::from_secs;
+        let mut world = World::with_nodes(1);
+        let id = world.create_service_with("web", 1, image("v1"), |s| {
+            s.update = config(|c| (c.delay, c.monitor) = (seconds(delay), Some(seconds(monitor))));
+        });
+        world.settle();
+        world.set_image(&id, &format!("crash/{age}s"));
+        world.run_for(seconds(60));
+        let expected = if counts { UpdateState::Paused } else { UpdateState::Completed };
+        assert_eq!(world.update_state(&id).unwrap().0, expected, "{delay} {monitor} {age}");
+    }
+}
+
+#[test]
+fn every_way_that_an_update_ends_is_the_same_whenever_the_leader_changes() {
+    let outcome = |image_after: &str, action, order, change_at: usize| {
+        let mut world = World::with_nodes(3);
+        let id = world.create_service_with("web", 4, image("v1"), |s| {
+            s.update = config(|c| (c.parallelism, c.failure_action, c.order) = (2, action, order));
+            s.rollback = config(|c| c.order = order);
+        });
+        world.settle();
+        world.set_image(&id, image_after);
+        for step in 0..120 {
+            if step == change_at {
+                world.change_leader();
+                world.pass(Duration::from_millis(300)); // nobody leads
+            }
+            world.control();
+            world.agents();
+            world.pass(Duration::from_millis(200));
+        }
+        let left = |t: &Task| (t.slot, t.spec.container.image.clone(), t.spec_version);
+        let wanted: Vec<_> = world.wanted(&id).iter().map(|t| left(t)).collect();
+        let service = world.service(&id);
+        (world.update_state(&id).unwrap().0, wanted, service.spec.task.container.image.clone(), service.spec_version)
+    };
+    for image_after in ["v2", "reject"] {
+        for action in [FailureAction::Pause, FailureAction::Rollback] {
+            for order in [UpdateOrder::StopFirst, UpdateOrder::StartFirst] {
+                let undisturbed = outcome(image_after, action, order, usize::MAX);
+                for change_at in 0..60 {
+                    let disturbed = outcome(image_after, action, order, change_at);
+                    assert_eq!(disturbed, undisturbed, "{image_after} {action:?} {order:?}, at step {change_at}");
+                }
+            }
+        }
+    }
+}

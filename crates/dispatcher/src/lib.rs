@@ -1,17 +1,19 @@
 //! What a manager does for the nodes' agents.
 //!
 //! **Owns** sessions and their heartbeats, the assignment sets that agents follow, the way of task statuses to the leader,
-//! the leader's verdict whether a node is ready or down ([`judge`]), and the way of task output to whoever reads it.
+//! the leader's verdict whether a node is ready or down ([`judge`]), and the ways of task output to whoever reads it
+//! and of users' commands to the containers of tasks.
 //!
 //! **Must never** decide what should run, read another node's tasks or secrets into a set, or take a caller's word for who it is: the
 //! node id is that of the caller's certificate. Anything that a follower serves comes from its own applied state, so the
 //! leader's load does not grow with the number of nodes and a leader change disturbs none of them.
 //!
-//! Composition: every manager runs a [`Dispatcher`] and a [`LogBroker`]; they are tonic services. The leader, while it is
+//! Composition: every manager runs a [`Dispatcher`], a [`LogBroker`] and an [`ExecBroker`]; they are tonic services. The leader, while it is
 //! one, also runs [`LeaderReports::lead`], and answers `Cluster.Report` with [`LeaderReports::report`].
 #![forbid(unsafe_code)]
 
 mod assign;
+mod exec;
 mod hub;
 mod leader;
 mod liveness;
@@ -22,6 +24,7 @@ mod server;
 mod sessions;
 mod status;
 
+pub use exec::{Conversation, ExecBroker, ExecError, OtherExecManagers};
 pub use leader::LeaderReports;
 pub use liveness::{Brake, Judgement, Seen, SessionsSeen, World, judge};
 pub use logs::{LogBroker, LogError, LogStream, OtherManagers};

@@ -224,6 +224,12 @@ fn carry_out(tx: &mut Transaction, node: &Arc<Node>, verdict: Verdict, world: Wo
         Verdict::Gone { why, .. } => (NodeState::Down, why),
     };
     let mut node = Node::clone(node);
+    if node.status.state != state {
+        node.status.since = world.wall;
+        if state == NodeState::Ready {
+            node.status.takes_tasks_since = world.wall;
+        }
+    }
     node.status.state = state;
     node.status.message = message.to_owned();
     if let Some(seen) = world.sessions.get(&node.id) {

@@ -92,8 +92,9 @@ pub(crate) fn write(snapshot: &Snapshot, reports: &[Reported], at: Timestamp) ->
             continue;
         };
         let moves = TaskState::may_move(Some(current.status.state), report.status.state, Owner::Agent);
-        if moves && current.status != report.status {
-            let next = Task { status: report.status.clone(), ..current.clone() };
+        let status = with_reason(current, &report.status);
+        if moves && current.status != status {
+            let next = Task { status, ..current.clone() };
             tasks.insert(&report.task, next);
         }
     }
@@ -102,4 +103,14 @@ pub(crate) fn write(snapshot: &Snapshot, reports: &[Reported], at: Timestamp) ->
         transaction.update(task);
     }
     (transaction, refused)
+}
+
+/// The status as the agent reports it. Why the leader told a task to stop (its node no longer meets its constraints, say) stays
+/// with it, when the agent has nothing to add.
+fn with_reason(current: &Task, reported: &TaskStatus) -> TaskStatus {
+    let mut status = reported.clone();
+    if current.desired > TaskState::Complete && status.err.is_empty() {
+        status.err.clone_from(&current.status.err);
+    }
+    status
 }

@@ -63,7 +63,7 @@ async fn opened(listener: &mut Streaming<SubscriptionMessage>) -> Subscription {
 }
 
 fn batch(text: &str, end: bool) -> LogBatch {
-    let line = LogLine { stream: 1, at_unix_ns: 7, data: text.as_bytes().to_vec() };
+    let line = LogLine { stream: 1, at_unix_ns: 7, data: text.as_bytes().to_vec(), ..Default::default() };
     LogBatch { lines: vec![line], error: String::new(), end }
 }
 

@@ -53,11 +53,13 @@ async fn the_desired_state_stays_what_it_is() {
     let session = Session::open(&mut client).await.unwrap();
     let mut stopping = task(10, 1, TaskState::Running);
     stopping.desired = TaskState::Shutdown;
+    stopping.status.err = "assigned node no longer meets constraints".into();
     manager.put([stopping]).await;
     report(&mut client, &session, &[(10, status(TaskState::Shutdown))]).await.unwrap();
     let snapshot = manager.store.local();
     let task = snapshot.task(&id(10)).unwrap();
     assert_eq!((task.desired, task.status.state), (TaskState::Shutdown, TaskState::Shutdown));
+    assert_eq!(task.status.err, "assigned node no longer meets constraints", "and so does the reason");
 }
 
 #[tokio::test(start_paused = true)]

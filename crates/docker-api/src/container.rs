@@ -1,5 +1,6 @@
 //! The container of a service's tasks.
 
+use crate::Data;
 use crate::go::{GoDuration, omit};
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -25,8 +26,8 @@ bodies! {
         "User" user: String, "omit";
         /// Additional groups.
         "Groups" groups: Vec<String>, "omit";
-        /// Security options. Not supported yet; seen in order to be refused.
-        "Privileges" privileges: Option<Value>, "omit";
+        /// Security options.
+        "Privileges" privileges: Option<Privileges>, "omit";
         /// An init process in the container.
         "Init" init: Option<bool>, "omit";
         /// Signal that asks it to stop.
@@ -65,6 +66,58 @@ bodies! {
         "OomScoreAdj" oom_score_adj: i64, "omit";
     }
 
+    /// Security options of a container.
+    pub struct Privileges {
+        /// Credentials of a managed service account (Windows).
+        "CredentialSpec" credential_spec: Option<CredentialSpec>;
+        /// The container's SELinux context.
+        "SELinuxContext" selinux_context: Option<SeLinuxContext>;
+        /// Which system calls it may make.
+        "Seccomp" seccomp: Option<SeccompOptions>, "omit";
+        /// Whether AppArmor confines it.
+        "AppArmor" apparmor: Option<AppArmorOptions>, "omit";
+        /// Its processes cannot gain privileges, by setuid for example.
+        "NoNewPrivileges" no_new_privileges: bool;
+    }
+
+    /// Where the credentials of a managed service account come from: one of the three.
+    pub struct CredentialSpec {
+        /// The id of a config that the service is granted, with a runtime target.
+        "Config" config: String;
+        /// A file in the engine's own directory of such files.
+        "File" file: String;
+        /// A value in the Windows registry.
+        "Registry" registry: String;
+    }
+
+    /// The SELinux context of a container.
+    pub struct SeLinuxContext {
+        /// No confinement by SELinux.
+        "Disable" disable: bool;
+        /// The context's user.
+        "User" user: String;
+        /// The context's role.
+        "Role" role: String;
+        /// The context's type.
+        "Type" kind: String;
+        /// The context's level.
+        "Level" level: String;
+    }
+
+    /// Which system calls a container may make.
+    pub struct SeccompOptions {
+        /// `default`, `unconfined` or `custom`.
+        "Mode" mode: String, "omit";
+        /// With `custom`: the profile, a JSON text.
+        "Profile" profile: Data, "omit";
+    }
+
+    /// Whether AppArmor confines a container.
+    pub struct AppArmorOptions {
+        /// `default` or `disabled`.
+        "Mode" mode: String, "omit";
+    }
+
     /// A file system in a container.
     pub struct Mount {
         /// `bind`, `volume`, `tmpfs`, `npipe`, `cluster` or `image`.
@@ -81,12 +134,12 @@ bodies! {
         "BindOptions" bind_options: Option<BindOptions>, "omit";
         /// Of a volume.
         "VolumeOptions" volume_options: Option<VolumeOptions>, "omit";
-        /// Of an image. Not supported yet; seen in order to be refused.
-        "ImageOptions" image_options: Option<Value>, "omit";
+        /// Of an image.
+        "ImageOptions" image_options: Option<ImageOptions>, "omit";
         /// Of a tmpfs.
         "TmpfsOptions" tmpfs_options: Option<TmpfsOptions>, "omit";
-        /// Of a cluster volume. Not supported yet; seen in order to be refused.
-        "ClusterOptions" cluster_options: Option<Value>, "omit";
+        /// Of a cluster volume. Not supported; seen in order to be refused.
+        "ClusterOptions" cluster_options: Option<ClusterOptions>, "omit";
     }
 
     /// Of a bind mount.
@@ -95,11 +148,11 @@ bodies! {
         "Propagation" propagation: String, "omit";
         /// Do not bind sub-mounts.
         "NonRecursive" non_recursive: bool, "omit";
-        /// Make the source when it is not there. Not supported yet; seen in order to be refused.
+        /// Make the source when it is not there.
         "CreateMountpoint" create_mountpoint: bool, "omit";
-        /// Read-only, but not the sub-mounts. Not supported yet; seen in order to be refused.
+        /// Read-only, but not the sub-mounts.
         "ReadOnlyNonRecursive" read_only_non_recursive: bool, "omit";
-        /// Read-only, or an error. Not supported yet; seen in order to be refused.
+        /// Read-only with the sub-mounts, or an error.
         "ReadOnlyForceRecursive" read_only_force_recursive: bool, "omit";
     }
 
@@ -129,8 +182,18 @@ bodies! {
         "SizeBytes" size_bytes: i64, "omit";
         /// Permission bits.
         "Mode" mode: u32, "omit";
-        /// Mount options. Not supported yet; seen in order to be refused.
+        /// Mount options: `["noexec"]` for a flag, `["uid", "1000"]` for a value.
         "Options" options: Vec<Vec<String>>, "omit";
+    }
+
+    /// Of an image mount.
+    pub struct ImageOptions {
+        /// A path inside the image.
+        "Subpath" subpath: String, "omit";
+    }
+
+    /// Of a cluster volume's mount: there is nothing to say of it, as in Docker.
+    pub struct ClusterOptions {
     }
 
     /// How a container's health is asked.

@@ -51,6 +51,8 @@ pub enum Code {
     NotFound,
     /// Status 409.
     AlreadyExists,
+    /// Status 403.
+    PermissionDenied,
     /// Status 501.
     Unimplemented,
     /// Status 503.
@@ -86,6 +88,7 @@ impl Code {
     pub fn status(self) -> u16 {
         match self {
             Code::InvalidArgument | Code::FailedPrecondition => 400,
+            Code::PermissionDenied => 403,
             Code::NotFound => 404,
             Code::AlreadyExists => 409,
             Code::Unimplemented => 501,
@@ -209,6 +212,16 @@ impl Failure {
             Code::FailedPrecondition,
             "can't remove member from the raft: this would result in a loss of quorum",
         )
+    }
+
+    /// 403: a service that wants more of its nodes than the swarm's policy lets it have.
+    pub fn denied(why: impl Display) -> Failure {
+        Failure::rpc(Code::PermissionDenied, why)
+    }
+
+    /// 500, as SwarmKit's parser of constraints returns no status: a constraint that is none.
+    pub fn invalid_constraint(why: impl Display) -> Failure {
+        Failure::rpc(Code::Unknown, why)
     }
 
     /// 400: a log request for no stream.

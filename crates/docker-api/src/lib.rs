@@ -18,23 +18,32 @@ pub mod errors;
 pub mod filters;
 pub mod stdcopy;
 
+mod beyond;
 mod container;
+mod exec;
 mod go;
 mod network;
 mod node;
 mod secret;
 mod service;
+mod size;
 mod swarm;
 mod system;
 mod task;
 mod token;
 mod unsupported;
 
+pub use beyond::{
+    Forecast, ForecastNode, ForecastService, ForecastStep, ForecastUnplaced, RebalanceRequest, RejectedNode,
+    SimulateRequest, Why, WhyService, WhyTask,
+};
 pub use container::{
-    BindOptions, ConfigReference, ContainerSpec, DnsConfig, FileTarget, HealthConfig, Mount, MountDriver,
+    AppArmorOptions, BindOptions, ClusterOptions, ConfigReference, ContainerSpec, CredentialSpec, DnsConfig,
+    FileTarget, HealthConfig, ImageOptions, Mount, MountDriver, Privileges, SeLinuxContext, SeccompOptions,
     SecretReference, TmpfsOptions, Ulimit, VolumeOptions,
 };
 pub use errors::Failure;
+pub use exec::{ExecCreateRequest, ExecCreateResponse, ExecInspect, ExecProcess, ExecStartRequest};
 pub use filters::Filters;
 pub use go::{GoDuration, GoTime, InvalidDuration, InvalidTime, Ratio, Secret};
 pub use network::{Endpoint, EndpointSpec, EndpointVirtualIp, NetworkAttachmentConfig, PortConfig};
@@ -46,6 +55,7 @@ pub use service::{
     GlobalService, JobStatus, ReplicatedJob, ReplicatedService, Service, ServiceCreateResponse, ServiceMode,
     ServiceSpec, ServiceStatus, ServiceUpdateResponse, UpdateConfig, UpdateStatus,
 };
+pub use size::{InvalidSize, ram_in_bytes};
 pub use swarm::{
     CaConfig, ClusterInfo, DispatcherConfig, EncryptionConfig, InitRequest, JoinRequest, JoinTokens,
     OrchestrationConfig, RaftConfig, Swarm, SwarmSpec, TaskDefaults, UnlockKey,

@@ -30,6 +30,8 @@ bodies! {
         /// How many more managers may fail before the swarm can decide nothing; only on a manager, and absent when it
         /// can decide nothing already. Ours: Docker does not say.
         "ManagersMayFail" managers_may_fail: Option<u64>, "omit";
+        /// What autopilot would do about managers that are lost, a sentence each; only on a manager. Ours.
+        "Autopilot" autopilot: Vec<String>, "omit";
     }
 
     /// A manager.

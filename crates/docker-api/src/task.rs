@@ -80,9 +80,9 @@ bodies! {
         "Limits" limits: Option<Limit>, "omit";
         /// Reserved by the scheduler.
         "Reservations" reservations: Option<Resources>, "omit";
-        /// Swap. Not supported yet; seen in order to be refused.
+        /// Bytes of memory and swap together beyond `Limits.MemoryBytes`; -1 for any amount, absent for the engine's default.
         "SwapBytes" swap_bytes: Option<i64>, "omit";
-        /// Swappiness. Not supported yet; seen in order to be refused.
+        /// How readily the kernel swaps the container's memory, 0 to 100; absent (or -1) for the host's own setting.
         "MemorySwappiness" memory_swappiness: Option<i64>, "omit";
     }
 

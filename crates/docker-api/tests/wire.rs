@@ -4,9 +4,9 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use swarmlite_docker_api::{
-    ClusterInfo, EventMessage, GoTime, InitRequest, JoinRequest, JoinTokens, Node, Ratio, Secret, Service,
-    ServiceCreateResponse, ServiceSpec, Swarm, SwarmInfo, SwarmSpec, Task, UpdateConfig, Version,
-    unsupported_in_service_spec, unsupported_in_swarm_spec,
+    ClusterInfo, ContainerSpec, EventMessage, Forecast, GoTime, InitRequest, JoinRequest, JoinTokens, Node, Privileges,
+    Ratio, RebalanceRequest, Secret, Service, ServiceCreateResponse, ServiceSpec, SimulateRequest, Swarm, SwarmInfo,
+    SwarmSpec, Task, UpdateConfig, Version, Why, unsupported_in_service_spec, unsupported_in_swarm_spec,
 };
 
 #[track_caller]
@@ -124,24 +124,23 @@ fn null_is_nothing_and_unknown_keys_are_ignored() {
 
 #[test]
 fn what_is_not_supported_says_what_and_what_instead() {
-    let spec: ServiceSpec = serde_json::from_value(json!({
-        "TaskTemplate": {"Placement": {"Constraints": ["node.role==worker"]}}
-    }))
-    .expect("readable");
+    let spec: ServiceSpec =
+        serde_json::from_value(json!({"TaskTemplate": {"Networks": [{"Target": "n"}]}})).expect("readable");
     assert_eq!(
         unsupported_in_service_spec(&spec).expect("a refusal").to_string(),
-        "TaskTemplate.Placement.Constraints is not supported by this release of Swarmlite: the scheduler does not know constraints yet; leave it out, and drain or pause the nodes that should not run tasks"
+        "TaskTemplate.Networks is not supported by this release of Swarmlite: there are no overlay networks yet; leave it out, and publish ports with mode=host"
     );
-    for (mount, refused) in [
-        (json!({"Source": "{{.Task.Slot}}"}), true),
-        (json!({"VolumeOptions": {"Labels": {"a": "{{.Node.ID}}"}}}), true),
-        (json!({"VolumeOptions": {"DriverConfig": {"Options": {"device": "/d/{{.Task.Slot}}"}}}}), true),
-        (json!({"Source": "a", "VolumeOptions": {"DriverConfig": {"Options": {"device": "/d/1"}}}}), false),
+    for (container, field) in [
+        (json!({"Mounts": [{"Type": "npipe"}]}), Some("ContainerSpec.Mounts.Type npipe")),
+        (json!({"Mounts": [{"Type": "bind"}, {"Type": "CLUSTER"}]}), Some("ContainerSpec.Mounts.Type cluster")),
+        (json!({"Mounts": [{"Type": "volume", "ClusterOptions": {}}]}), Some("ContainerSpec.Mounts.Type cluster")),
+        (json!({"Privileges": {"CredentialSpec": {}}}), Some("ContainerSpec.Privileges.CredentialSpec")),
+        (json!({"Privileges": {"NoNewPrivileges": true}, "OomScoreAdj": 3, "Hostname": "{{.Task.Slot}}"}), None),
+        (json!({"Mounts": [{"Type": "image"}, {"Type": "bind", "BindOptions": {"CreateMountpoint": true}}]}), None),
     ] {
-        let spec: ServiceSpec =
-            serde_json::from_value(json!({"TaskTemplate": {"ContainerSpec": {"Mounts": [mount]}}})).expect("readable");
-        let field = unsupported_in_service_spec(&spec).map(|u| u.field);
-        assert_eq!(field, refused.then_some("A template in ContainerSpec.Mounts"), "{mount}");
+        let sent = json!({"TaskTemplate": {"ContainerSpec": container}});
+        let spec: ServiceSpec = serde_json::from_value(sent.clone()).expect("readable");
+        assert_eq!(unsupported_in_service_spec(&spec).map(|u| u.field), field, "{sent}");
     }
     let swarm: SwarmSpec = serde_json::from_value(json!({"Raft": {"KeepOldSnapshots": 3}})).expect("readable");
     assert_eq!(unsupported_in_swarm_spec(&swarm).expect("a refusal").field, "Raft.KeepOldSnapshots");
@@ -184,7 +183,7 @@ fn keys_match_in_any_case_as_in_go() {
         serde_json::from_str(r#"{"name": "a", "NAME": "b", "taskTemplate": {"placement": {"maxreplicas": 3}}}"#)
             .expect("readable");
     assert_eq!(spec.name, "b");
-    assert_eq!(unsupported_in_service_spec(&spec).expect("a refusal").field, "TaskTemplate.Placement.MaxReplicas");
+    assert_eq!(spec.task_template.placement.expect("a placement").max_replicas, 3);
 }
 
 #[test]
@@ -192,4 +191,44 @@ fn an_error_names_the_way_to_the_field() {
     let e = serde_json::from_str::<ServiceSpec>(r#"{"TaskTemplate": {"ContainerSpec": {"Image": 3}}}"#);
     let text = e.expect_err("a number is no image").to_string();
     assert!(text.starts_with("TaskTemplate: ContainerSpec: Image: invalid type: integer `3`"), "{text}");
+}
+
+#[test]
+fn security_options_are_dockers() {
+    survives::<ContainerSpec>(json!({
+        "Privileges": {
+            "CredentialSpec": {"Config": "c", "File": "", "Registry": ""},
+            "SELinuxContext": {"Disable": false, "User": "u", "Role": "r", "Type": "t", "Level": "l"},
+            "Seccomp": {"Mode": "custom", "Profile": "e30="}, "AppArmor": {"Mode": "disabled"}, "NoNewPrivileges": true
+        },
+        "Mounts": [
+            {"Type": "image", "Source": "i", "Target": "/i", "ImageOptions": {"Subpath": "a/b"}},
+            {"Type": "cluster", "Source": "group:g", "Target": "/c", "ClusterOptions": {}},
+            {"Type": "tmpfs", "Target": "/t", "TmpfsOptions": {"Options": [["noexec"], ["uid", "1000"]]}}
+        ]
+    }));
+    assert_eq!(
+        serde_json::to_value(Privileges::default()).expect("writable"),
+        json!({"CredentialSpec": null, "SELinuxContext": null, "NoNewPrivileges": false})
+    );
+}
+
+#[test]
+fn what_goes_beyond_docker_reads_back() {
+    survives::<Why>(json!({
+        "Service": {"ID": "s", "Name": "web"}, "Lines": ["1 of 3 tasks has no node"], "Update": "",
+        "Tasks": [{
+            "ID": "t", "Name": "web.3", "Slot": 3, "NodeID": "", "DesiredState": "running", "State": "pending", "Line": "no suitable node",
+            "Rejected": [{"NodeID": "n", "Hostname": "node2", "Filter": "resources", "Reason": "512 MiB short of 1 GiB"}]
+        }]
+    }));
+    survives::<Forecast>(json!({
+        "Changes": true, "Objects": ["node n1: availability active -> drain"],
+        "Steps": [{"AtMs": 5000, "Action": "move", "Service": "web", "Slot": 1, "Task": "t", "FromNode": "n1", "ToNode": "n2", "Why": "drained"}],
+        "Services": [{"Service": "web", "WantedBefore": 2, "WantedAfter": 2, "LeastRunning": 1, "DipMs": 5000}],
+        "Unplaced": [{"Service": "db", "Slot": 1, "Reason": "no suitable node"}],
+        "Landing": [{"Node": "n", "Hostname": "n2", "Tasks": {"web": 2}}], "Ends": "settled", "Notes": []
+    }));
+    survives::<SimulateRequest>(json!({"Kill": ["n1"], "Drain": [], "Scale": {"web": 9}}));
+    survives::<RebalanceRequest>(json!({"Services": ["web"]}));
 }

@@ -11,24 +11,27 @@
 mod docker;
 pub mod embedded;
 mod error;
+mod exec;
 mod files;
 mod types;
 
 pub use docker::{DockerEngine, DockerOptions, InvalidDockerHost};
 pub use embedded::EmbeddedEngine;
 pub use error::EngineError;
+pub use exec::{EXEC_CHUNK_BYTES, ExecIo, ExecStart, ExecState, Execs, NewExec, TerminalSize};
 pub use files::{FileMount, FilePlace, HostFile, HostFiles};
 pub use types::{ContainerEvent, ContainerPhase, ContainerState, Health, LogChunk, LogOptions, NewContainer};
 
 use async_trait::async_trait;
 use futures::stream::BoxStream;
 use model::NodeDescription;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 /// What the agent needs of a container engine.
 #[async_trait]
-pub trait Engine: Send + Sync + 'static {
+pub trait Engine: Execs + Send + Sync + 'static {
     /// What the engine says of its machine and itself. Also the way to ask whether it is reachable.
     async fn describe(&self) -> Result<NodeDescription, EngineError>;
     /// Makes sure that the image is there: pulls it, and is content with a local one when the registry cannot be reached.
@@ -55,6 +58,9 @@ pub trait Engine: Send + Sync + 'static {
         id: &str,
         options: LogOptions,
     ) -> Result<BoxStream<'static, Result<LogChunk, EngineError>>, EngineError>;
+    /// The details that go with every line of a container's output, as its log options have it (`env`, `labels`, `tag` …). Known
+    /// only once there is output.
+    async fn log_details(&self, id: &str) -> Result<BTreeMap<String, String>, EngineError>;
     /// Sends a signal (`SIGHUP`) to its main process. An error when it does not run.
     async fn signal(&self, id: &str, signal: &str) -> Result<(), EngineError>;
     /// Where files for its containers are kept in memory.

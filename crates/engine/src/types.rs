@@ -15,6 +15,10 @@ pub struct NewContainer {
     pub labels: BTreeMap<String, String>,
     /// Limits.
     pub limits: Limits,
+    /// Bytes of swap besides the memory limit; -1 for any; `None` for the engine's default.
+    pub swap_bytes: Option<i64>,
+    /// How readily the kernel swaps, 0 to 100; `None` for the engine's default.
+    pub memory_swappiness: Option<i64>,
     /// Memory reservation in bytes, as a hint for the engine; 0 for none.
     pub memory_reservation_bytes: i64,
     /// Where its output goes; the engine's default when `None`.

@@ -1,147 +1,15 @@
-//! The Docker engine against a real dockerd. `DOCKER_HOST` names it (default: `/var/run/docker.sock`); without one these tests
-//! fail and say so. They need root for nothing but that socket, make their image offline from a static busybox, and remove
-//! what they made.
+//! The Docker engine against a real dockerd; see `support` for how it is found. Without one these tests fail and say so. They
+//! need root for nothing but its socket, make their image offline from a static busybox, and remove what they made.
 
-use bollard::Docker;
-use bollard::query_parameters::{CreateImageOptionsBuilder, RemoveImageOptionsBuilder};
+mod support;
+
+use bollard::query_parameters::RemoveImageOptionsBuilder;
 use futures::StreamExt as _;
-use model::{ContainerSpec, Healthcheck, Limits, Mount, MountKind, PortConfig, Protocol, PublishMode};
-use std::collections::BTreeMap;
-use std::future::Future;
-use std::process::Command;
+use model::{Healthcheck, Limits, Mount, MountKind, PortConfig, Protocol, PublishMode};
 use std::time::Duration;
-use swarmlite_engine::{
-    ContainerPhase, ContainerState, DockerEngine, DockerOptions, Engine, EngineError, Health, LogOptions, NewContainer,
-};
-use tokio::sync::OnceCell;
+use support::{IMAGE, client, engine, host, make_image, tmpfs, with_bench};
+use swarmlite_engine::{ContainerPhase, DockerEngine, DockerOptions, Engine, EngineError, Health, LogOptions};
 use tokio::time::{Instant, timeout};
-
-const IMAGE: &str = "swarmlite-engine-test:1";
-const LABEL: &str = "swarmlite.engine-test";
-
-/// An engine with the test image, and a label of the test's own.
-struct Bench {
-    engine: DockerEngine,
-    label: String,
-    name: String,
-}
-
-fn host() -> String {
-    let host = std::env::var("DOCKER_HOST").unwrap_or_default();
-    if !host.is_empty() {
-        return host;
-    }
-    assert!(
-        std::path::Path::new("/var/run/docker.sock").exists(),
-        "these tests need a real Docker Engine: set DOCKER_HOST (unix:///path or tcp://host:port), or start one at \
-         /var/run/docker.sock"
-    );
-    "unix:///var/run/docker.sock".to_owned()
-}
-
-fn engine() -> DockerEngine {
-    DockerEngine::new(&DockerOptions { host: host(), ..DockerOptions::default() }).unwrap()
-}
-
-/// Imports an image that holds a static busybox and nothing else.
-async fn make_image() {
-    static MADE: OnceCell<()> = OnceCell::const_new();
-    MADE.get_or_init(|| async {
-        let busybox = ["/bin/busybox", "/usr/bin/busybox"].into_iter().find(|p| std::path::Path::new(p).exists());
-        let busybox = busybox.expect("the test image is made from a static busybox: apt-get install busybox-static");
-        let dir = std::env::temp_dir().join(format!("swarmlite-engine-test-{}", std::process::id()));
-        let script = format!(
-            "set -e; mkdir -p {d}/bin; cp {busybox} {d}/bin/busybox; for a in sh sleep echo cat true false; do ln -sf busybox {d}/bin/$a; \
-             done; tar -C {d} -c .; rm -rf {d}",
-            d = dir.display()
-        );
-        let tar = Command::new("sh").arg("-c").arg(script).output().unwrap();
-        assert!(tar.status.success(), "{}", String::from_utf8_lossy(&tar.stderr));
-        let (name, tag) = IMAGE.split_once(':').unwrap();
-        let options = CreateImageOptionsBuilder::new().from_src("-").repo(name).tag(tag).build();
-        let mut import = client().create_image(Some(options), Some(bollard::body_full(tar.stdout.into())), None);
-        while let Some(progress) = import.next().await {
-            progress.unwrap();
-        }
-    })
-    .await;
-}
-
-fn client() -> Docker {
-    let host = host();
-    match host.strip_prefix("tcp://") {
-        Some(_) => Docker::connect_with_http(&host, 60, bollard::API_DEFAULT_VERSION),
-        None => Docker::connect_with_unix(&host, 60, bollard::API_DEFAULT_VERSION),
-    }
-    .unwrap()
-}
-
-// === impl Bench ===
-
-impl Bench {
-    async fn new(test: &str) -> Bench {
-        make_image().await;
-        let label = format!("{LABEL}={test}-{}", std::process::id());
-        let name = format!("swarmlite-engine-test-{test}-{}", std::process::id());
-        Bench { engine: engine(), label, name }
-    }
-
-    /// A container that runs this shell script.
-    fn container(&self, script: &str) -> NewContainer {
-        let (key, value) = self.label.split_once('=').unwrap();
-        NewContainer {
-            name: self.name.clone(),
-            spec: ContainerSpec {
-                image: IMAGE.into(),
-                command: vec!["/bin/sh".into()],
-                args: vec!["-c".into(), script.into()],
-                ..ContainerSpec::default()
-            },
-            labels: BTreeMap::from([(key.to_owned(), value.to_owned())]),
-            ..NewContainer::default()
-        }
-    }
-
-    async fn run(&self, container: &NewContainer) -> String {
-        let id = self.engine.create(container).await.unwrap();
-        self.engine.start(&id).await.unwrap();
-        id
-    }
-
-    async fn until(&self, id: &str, what: impl Fn(&ContainerState) -> bool) -> ContainerState {
-        let waited = Instant::now();
-        loop {
-            let state = self.engine.inspect(id).await.unwrap().unwrap();
-            if what(&state) {
-                return state;
-            }
-            assert!(waited.elapsed() < Duration::from_secs(30), "{state:?}");
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    }
-
-    async fn clean(&self) {
-        for container in self.engine.list(&self.label).await.unwrap() {
-            self.engine.remove(&container.id).await.unwrap();
-        }
-    }
-}
-
-/// Runs a test and removes its containers, also when it fails.
-async fn with_bench<F: Future<Output = ()> + Send + 'static>(
-    name: &str,
-    test: impl FnOnce(std::sync::Arc<Bench>) -> F,
-) {
-    let bench = std::sync::Arc::new(Bench::new(name).await);
-    bench.clean().await;
-    let mut set = tokio::task::JoinSet::new();
-    set.spawn(test(std::sync::Arc::clone(&bench)));
-    let done = set.join_next().await.unwrap();
-    bench.clean().await;
-    if let Err(panic) = done {
-        std::panic::resume_unwind(panic.into_panic());
-    }
-}
 
 #[tokio::test]
 async fn it_describes_its_machine() {
@@ -249,25 +117,6 @@ async fn health_becomes_good_and_bad() {
         assert_eq!(b.engine.inspect(&bad).await.unwrap().unwrap().phase, ContainerPhase::Exited);
     })
     .await;
-}
-
-fn tmpfs(target: &str) -> Mount {
-    Mount {
-        kind: MountKind::Tmpfs,
-        source: String::new(),
-        target: target.into(),
-        read_only: false,
-        consistency: String::new(),
-        bind_propagation: String::new(),
-        bind_non_recursive: false,
-        volume_no_copy: false,
-        volume_labels: BTreeMap::new(),
-        volume_driver: String::new(),
-        volume_driver_opts: BTreeMap::new(),
-        volume_subpath: String::new(),
-        tmpfs_size_bytes: 1 << 20,
-        tmpfs_mode: 0o1777,
-    }
 }
 
 #[tokio::test]

@@ -1,7 +1,7 @@
 //! What must always hold, as pure checks on snapshots and commits.
 //!
 //! **Owns** the invariants that can be seen in the replicated state, each under the number that the documentation uses:
-//! S4, S10, S12–S20, S22, S23, S25–S27 and S30 (safety), L4, L5 and L9 (liveness: [`settled`]). The simulation runs them at every step, the
+//! S4, S10, S12–S23, S25–S27 and S30 (safety), L4, L5 and L9 (liveness: [`settled`]). The simulation runs them at every step, the
 //! chaos tests at the end.
 //!
 //! **Must never** know how the control loops do it: it depends on `model` and `store` only, so that a loop's mistake is
@@ -16,11 +16,12 @@ mod settled;
 mod slots;
 mod state;
 mod tasks;
+mod updates;
 mod witness;
 
 pub use grants::check_pruned;
 pub use identity::{Call, Door, check_call, check_claims};
-pub use placement::check_drained;
+pub use placement::{check_drained, check_suited};
 pub use settled::{Unsettled, check_history, settled};
 pub use state::{StateHash, check_same_state, state_hash};
 pub use witness::{Witness, check_acknowledged, check_cas};
@@ -51,14 +52,15 @@ impl fmt::Display for Violation {
     }
 }
 
-/// What one commit must not do: S12 (identity), S13 and S14 (task states), S17 (slots), S19 and S20 (placement), S25
-/// (removed nodes). `before` and `after` are the states around it.
+/// What one commit must not do: S12 (identity), S13 and S14 (task states), S17 (slots), S19 and S20 (placement), S21
+/// (updates), S25 (removed nodes). `before` and `after` are the states around it.
 pub fn check_commit(before: &Snapshot, commit: &Commit, after: &Snapshot) -> Vec<Violation> {
     let mut violations = Vec::new();
     tasks::check_commit(before, commit, &mut violations);
     slots::check_commit(commit, after, &mut violations);
     placement::check_commit(commit, after, &mut violations);
     identity::check_commit(before, commit, after, &mut violations);
+    updates::check_commit(before, commit, after, &mut violations);
     violations
 }
 

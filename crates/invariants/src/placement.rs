@@ -1,7 +1,10 @@
 //! S18–S20: where tasks are.
 
 use crate::Violation;
-use model::{Availability, Node, NodeId, NodeState, Protocol, ServiceId, Task, TaskState, Timestamp};
+use model::{
+    Availability, GenericResource, Node, NodeId, NodeState, Platform, Protocol, ServiceId, SlotKey, Task, TaskState,
+    Timestamp,
+};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,6 +31,35 @@ pub fn check_drained(
     late.map(|t| Violation::new("S18", format!("task {} is wanted on a node that is drained or gone", t.id))).collect()
 }
 
+/// S18: no task is wanted on a node that is not what it needs, though the node has been so for `bound`: one that does not meet
+/// the task's constraints, is of a platform that its image does not exist for, or is not the one that it is for. A paused node
+/// keeps what it has.
+pub fn check_suited(snapshot: &Snapshot, now: Timestamp, bound: Duration) -> Vec<Violation> {
+    let placed = snapshot.tasks().filter(|t| t.is_active());
+    let late = placed.filter_map(|t| {
+        let node = t.node_id.as_ref().and_then(|id| snapshot.node(id))?;
+        let enforced = node.spec.availability == Availability::Active && now.since(node.meta.updated_at) >= bound;
+        let what = unsuited(t, node).filter(|_| enforced)?;
+        Some(Violation::new("S18", format!("task {} is wanted on node {}, {what}", t.id, node.id)))
+    });
+    late.collect()
+}
+
+/// Why the node is none for the task, whatever else runs there.
+fn unsuited(task: &Task, node: &Node) -> Option<String> {
+    let placement = task.spec.placement.as_ref();
+    let unmet = placement.and_then(|p| p.constraints.iter().find(|c| !c.is_met_by(node)));
+    if let Some(constraint) = unmet {
+        return Some(format!("which does not meet `{constraint}`"));
+    }
+    if task.for_node.as_ref().is_some_and(|id| *id != node.id) {
+        return Some("which it is not for".into());
+    }
+    let platforms = placement.map_or(&[][..], |p| &p.platforms);
+    let runs = |p: &Platform| node.description.as_ref().is_some_and(|d| p.allows(&d.platform));
+    (!platforms.is_empty() && !platforms.iter().any(runs)).then(|| "whose platform its image does not exist for".into())
+}
+
 /// S19 and S20 for the nodes on which the commit placed something: what is reserved there fits, and no port is there twice.
 pub(crate) fn check_commit(commit: &Commit, after: &Snapshot, out: &mut Vec<Violation>) {
     let placed = commit.deltas.iter().filter_map(|d| match (&d.before, &d.after) {
@@ -50,7 +82,14 @@ fn check_node(after: &Snapshot, node: &Node, placed: &[&Arc<Task>], out: &mut Ve
     if node.status.state != NodeState::Ready || node.spec.availability != Availability::Active {
         out.push(Violation::new("S18", format!("a task was placed on node {id}, which takes none")));
     }
+    for task in placed {
+        if let Some(what) = unsuited(task, node) {
+            out.push(Violation::new("S18", format!("task {} was placed on node {id}, {what}", task.id)));
+        }
+    }
+    check_max_replicas(after, id, placed, out);
     let slots = slots(after, id);
+    check_generic(node, &slots, placed, out);
     let capacity = node.description.as_ref().map(|d| d.resources).unwrap_or_default();
     for (what, f, capacity) in [
         ("nano-CPUs", (|t| t.spec.reservations().nano_cpus) as fn(&Arc<Task>) -> i64, capacity.nano_cpus),
@@ -70,6 +109,71 @@ fn check_node(after: &Snapshot, node: &Node, placed: &[&Arc<Task>], out: &mut Ve
     }
 }
 
+/// S18: a service has no more tasks on a node than those allow that were placed there. While its limit is being changed, tasks
+/// of two versions may come at once; then the larger of the two holds.
+fn check_max_replicas(after: &Snapshot, node: &NodeId, placed: &[&Arc<Task>], out: &mut Vec<Violation>) {
+    let mut limits: BTreeMap<&ServiceId, u64> = BTreeMap::new();
+    for task in placed {
+        let max = task.spec.placement.as_ref().map_or(0, |p| p.max_replicas);
+        let limit = limits.entry(&task.service_id).or_default();
+        *limit = (*limit).max(if max == 0 { u64::MAX } else { max });
+    }
+    for (service, max) in limits {
+        let there = after.tasks_on_node(node).filter(|t| t.service_id == *service && t.is_active()).count();
+        if there as u64 > max {
+            let what = format!("service {service} has {there} tasks on node {node}, of {max} allowed");
+            out.push(Violation::new("S18", what));
+        }
+    }
+}
+
+/// S19: what was placed was given what it asks for of the node's generic resources, and nobody else holds that.
+fn check_generic(
+    node: &Node,
+    slots: &BTreeMap<(&ServiceId, SlotKey), Slot<'_>>,
+    placed: &[&Arc<Task>],
+    out: &mut Vec<Violation>,
+) {
+    let has = node.description.as_ref().map_or(&[][..], |d| &d.generic);
+    let mut say = |what: String| out.push(Violation::new("S19", format!("{what} on node {}", node.id)));
+    for task in placed {
+        for asked in task.spec.resources.iter().flat_map(|r| &r.generic).filter(|a| a.amount > 0) {
+            let given: i64 = task.generic.iter().filter(|g| g.kind() == asked.kind).map(amount).sum();
+            if given != asked.amount {
+                say(format!("task {} was given {given} {} and asked for {}", task.id, asked.kind, asked.amount));
+            }
+        }
+    }
+    for resource in placed.iter().flat_map(|t| &t.generic).collect::<BTreeSet<_>>() {
+        let kind = resource.kind();
+        match resource {
+            GenericResource::Named { value, .. } => {
+                let holds = |tasks: &[&Arc<Task>]| tasks.iter().filter(|t| t.generic.contains(resource)).count();
+                let holders = |s: &Slot<'_>| holds(&s.wanted).max(usize::from(holds(&s.stopping) > 0));
+                let holders: usize = slots.values().map(holders).sum();
+                if holders > 1 || !has.contains(resource) {
+                    say(format!("{holders} tasks hold {kind} {value}"));
+                }
+            }
+            GenericResource::Discrete { .. } => {
+                let of_kind = |t: &Arc<Task>| t.generic.iter().filter(|g| g.kind() == kind).map(amount).sum::<i64>();
+                let held: i64 = slots.values().map(|s| s.held(|t| of_kind(t))).fold(0, i64::saturating_add);
+                let has: i64 = has.iter().filter(|g| g.kind() == kind).map(amount).sum();
+                if held > has {
+                    say(format!("{held} {kind} are held of {has}"));
+                }
+            }
+        }
+    }
+}
+
+fn amount(resource: &GenericResource) -> i64 {
+    match resource {
+        GenericResource::Named { .. } => 1,
+        GenericResource::Discrete { amount, .. } => *amount,
+    }
+}
+
 /// The tasks of one slot that hold something on one node. Those that are wanted may run side by side; the others run before
 /// them, one after another.
 #[derive(Default)]
@@ -79,7 +183,7 @@ struct Slot<'a> {
 }
 
 impl Slot<'_> {
-    fn held(&self, f: fn(&Arc<Task>) -> i64) -> i64 {
+    fn held(&self, f: impl Fn(&Arc<Task>) -> i64) -> i64 {
         let wanted = self.wanted.iter().map(|t| f(t)).fold(0, i64::saturating_add);
         self.stopping.iter().map(|t| f(t)).fold(wanted, i64::max)
     }
@@ -95,10 +199,10 @@ impl Slot<'_> {
     }
 }
 
-fn slots<'a>(snapshot: &'a Snapshot, node: &NodeId) -> BTreeMap<(&'a ServiceId, u64), Slot<'a>> {
-    let mut slots: BTreeMap<(&ServiceId, u64), Slot<'_>> = BTreeMap::new();
+fn slots<'a>(snapshot: &'a Snapshot, node: &NodeId) -> BTreeMap<(&'a ServiceId, SlotKey), Slot<'a>> {
+    let mut slots: BTreeMap<(&ServiceId, SlotKey), Slot<'_>> = BTreeMap::new();
     for task in snapshot.tasks_on_node(node).filter(|t| !t.status.state.is_terminal()) {
-        let slot = slots.entry((&task.service_id, task.slot)).or_default();
+        let slot = slots.entry((&task.service_id, task.slot_key())).or_default();
         if task.is_wanted() { &mut slot.wanted } else { &mut slot.stopping }.push(task);
     }
     slots

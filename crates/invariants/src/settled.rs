@@ -1,7 +1,10 @@
 //! L4, L5, L9 and S30: what is true once the cluster has come to rest.
 
 use crate::Violation;
-use model::{NodeState, RestartCondition, Service, ServiceId, Task, TaskState, UpdateState, limits};
+use model::{
+    Availability, Mode, Node, NodeState, Place, RestartCondition, Service, ServiceId, SlotKey, Task, TaskState,
+    UpdateState, limits,
+};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
@@ -13,7 +16,7 @@ pub struct Unsettled {
     /// Of which service.
     pub service: ServiceId,
     /// In which slot; `None`: of the whole service.
-    pub slot: Option<u64>,
+    pub slot: Option<SlotKey>,
     /// What is not as wanted.
     pub what: String,
     /// The user can see why it cannot be otherwise (L9): the task has found no node, and says so.
@@ -24,13 +27,13 @@ impl fmt::Display for Unsettled {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let number = if self.slot.is_some() { "L4" } else { "L5" };
         write!(f, "{number}: service {}", self.service)?;
-        self.slot.iter().try_for_each(|s| write!(f, ", slot {s}"))?;
+        self.slot.iter().try_for_each(|s| write!(f, ", {s}"))?;
         write!(f, ": {}", self.what)
     }
 }
 
-/// L4: every service has as many running, up-to-date tasks as it wants, and nothing else; L5: nothing is left of services
-/// that are gone. Slots that have ended for good by their restart policy count as settled, and so does what a paused
+/// L4: every service has as many running, up-to-date tasks as it wants, and nothing else, and no run of a job goes on; L5:
+/// nothing is left of services that are gone. Slots that have ended for good by their restart policy count as settled, and so does what a paused
 /// update left. Tasks on nodes that are down are not counted.
 pub fn settled(snapshot: &Snapshot) -> Result<(), Vec<Unsettled>> {
     let mut unsettled = Vec::new();
@@ -58,21 +61,25 @@ fn check_service(snapshot: &Snapshot, service: &Service, out: &mut Vec<Unsettled
         let follows = |u: &&mut Unsettled| u.what.ends_with("is outdated") || u.what == UPDATE_GOES_ON;
         of_service.iter_mut().filter(follows).for_each(|u| u.explained = true);
     }
+    // So does a job that runs no more at once than those that wait.
+    if service.spec.mode.is_job() && of_service.iter().any(|u| u.explained) {
+        of_service.iter_mut().filter(|u| u.slot.is_none()).for_each(|u| u.explained = true);
+    }
 }
 
 const UPDATE_GOES_ON: &str = "its update goes on";
 
 fn check_slots(snapshot: &Snapshot, service: &Service, out: &mut Vec<Unsettled>) {
-    let mut slots: BTreeMap<u64, Vec<&Arc<Task>>> = BTreeMap::new();
+    let mut slots: BTreeMap<SlotKey, Vec<&Arc<Task>>> = BTreeMap::new();
     for task in snapshot.tasks_of_service(&service.id) {
-        slots.entry(task.slot).or_default().push(task);
+        slots.entry(task.slot_key()).or_default().push(task);
     }
     let update = service.current_update().map(|u| u.state);
     let paused = matches!(update, Some(UpdateState::Paused | UpdateState::RollbackPaused));
-    let mut filled = 0;
+    let mut filled = Vec::new();
     for (slot, tasks) in &slots {
         let mut say = |what: String, explained| {
-            out.push(Unsettled { service: service.id.clone(), slot: Some(*slot), what, explained });
+            out.push(Unsettled { service: service.id.clone(), slot: Some(slot.clone()), what, explained });
         };
         let stopping = tasks.iter().find(|t| !t.is_wanted() && runs_somewhere(snapshot, t));
         if let Some(task) = stopping {
@@ -81,24 +88,71 @@ fn check_slots(snapshot: &Snapshot, service: &Service, out: &mut Vec<Unsettled>)
         let wanted: Vec<_> = tasks.iter().filter(|t| t.is_wanted()).collect();
         match wanted[..] {
             [] if tasks.iter().all(|t| t.desired == TaskState::Remove) => continue,
-            [] if may_end(tasks) => {}
+            // Of a run before the present one only history is left.
+            [] if slot.run.is_some_and(|run| service.progress.job.is_some_and(|j| run < j.iteration)) => {}
+            [] if may_end(tasks) || !takes_tasks(snapshot, service, slot) => {}
             [] => say("no task is wanted".into(), false),
+            [task] if slot.run.is_some() => {
+                if task.status.state != TaskState::Complete {
+                    say(
+                        format!("task {} is {}, of a job ({})", task.id, task.status.state, task.status.err),
+                        is_explained(task),
+                    );
+                }
+            }
             [task] => {
-                if let Some(what) = not_as_wanted(service, task, paused) {
+                let paused = paused || !takes_tasks(snapshot, service, slot);
+                if let Some(what) = not_as_wanted(snapshot, service, task, paused) {
                     say(what, is_explained(task));
                 }
             }
             // A start-first update goes no further when there is no room for two.
             _ => say(format!("{} tasks are wanted", wanted.len()), wanted.iter().any(|t| is_explained(t))),
         }
-        filled += 1;
+        filled.push(slot);
     }
-    let what = match (filled == service.spec.replicas(), update) {
-        (false, _) => format!("{filled} slots are filled of {}", service.spec.replicas()),
-        (true, Some(u)) if u.is_in_progress() => UPDATE_GOES_ON.into(),
+    let what = match (missing(snapshot, service, &filled), update) {
+        (Some(missing), _) => missing,
+        (None, Some(u)) if u.is_in_progress() => UPDATE_GOES_ON.into(),
         _ => return,
     };
     out.push(Unsettled { service: service.id.clone(), slot: None, what, explained: false });
+}
+
+/// What the service's slots lack, or have too much of.
+fn missing(snapshot: &Snapshot, service: &Service, filled: &[&SlotKey]) -> Option<String> {
+    // Of a job with a schedule, no run but one that began lacks anything.
+    let run = match (&service.spec.cron, service.spec.mode.is_job()) {
+        (_, false) => None,
+        (None, true) => Some(service.progress.job.map_or(0, |j| j.iteration)),
+        (Some(_), true) => Some(service.progress.cron.as_ref().and_then(|c| c.started)?),
+    };
+    let of_run = filled.iter().filter(|s| s.run == run);
+    match service.spec.mode {
+        Mode::Replicated { replicas: wanted } | Mode::ReplicatedJob { total_completions: wanted, .. } => {
+            let filled = of_run.count() as u64;
+            (filled != wanted).then(|| format!("{filled} slots are filled of {wanted}"))
+        }
+        // Later nodes wait for the next time.
+        Mode::GlobalJob if service.spec.cron.is_some() => None,
+        Mode::Global | Mode::GlobalJob => {
+            let mut open = snapshot.nodes().filter(|n| is_open(service, n));
+            let lacks = open.find(|n| !filled.iter().any(|s| s.run == run && s.place == Place::Node(n.id.clone())));
+            lacks.map(|n| format!("node {} has no task", n.id))
+        }
+    }
+}
+
+/// Another task may come to the slot: it is not that of a node which gets none.
+fn takes_tasks(snapshot: &Snapshot, service: &Service, slot: &SlotKey) -> bool {
+    slot.node().is_none_or(|id| snapshot.node(id).is_some_and(|n| is_open(service, n)))
+}
+
+/// The node is to run a task of the global service.
+fn is_open(service: &Service, node: &Node) -> bool {
+    let ready = node.status.state == NodeState::Ready && node.spec.availability == Availability::Active;
+    let mut constraints = service.spec.task.placement.iter().flat_map(|p| &p.constraints);
+    ready && constraints.all(|c| c.is_met_by(node))
 }
 
 /// It waits for a node, and says why it finds none.
@@ -106,10 +160,16 @@ fn is_explained(task: &Task) -> bool {
     task.node_id.is_none() && !task.status.err.is_empty()
 }
 
-fn not_as_wanted(service: &Service, task: &Task, paused: bool) -> Option<String> {
+fn not_as_wanted(snapshot: &Snapshot, service: &Service, task: &Task, paused: bool) -> Option<String> {
     let mut spec = task.spec.as_ref().clone();
-    spec.container.registry_auth.clone_from(&service.spec.task.container.registry_auth); // no reason to replace what runs
-    let current = spec == *service.spec.task && task.host_ports == service.host_ports();
+    let wanted = &service.spec.task;
+    spec.container.registry_auth.clone_from(&wanted.container.registry_auth); // no reason to replace what runs
+    let mut constraints = wanted.placement.iter().flat_map(|p| &p.constraints);
+    let node = task.node_id.as_ref().and_then(|n| snapshot.node(n));
+    if node.is_some_and(|n| constraints.all(|c| c.is_met_by(n))) {
+        spec.placement.clone_from(&wanted.placement); // nor is placement, where it is well placed
+    }
+    let current = spec == **wanted && task.host_ports == service.host_ports();
     let (state, desired) = (task.status.state, task.desired);
     if (state, desired) != (TaskState::Running, TaskState::Running) {
         Some(format!("task {} is {state}, and wanted {desired} ({})", task.id, task.status.err))
@@ -148,12 +208,13 @@ pub fn check_history(snapshot: &Snapshot) -> Vec<Violation> {
     for service in snapshot.services() {
         let attempts = service.spec.task.restart_policy().max_attempts.unwrap_or(0);
         let keep = limit.max(if attempts == 0 { 0 } else { attempts.saturating_add(1) }).max(1);
-        let mut dead: BTreeMap<u64, u64> = BTreeMap::new();
+        let mut dead: BTreeMap<SlotKey, u64> = BTreeMap::new();
         for task in snapshot.tasks_of_service(&service.id) {
-            *dead.entry(task.slot).or_default() += u64::from(!task.is_wanted() && task.status.state.is_terminal());
+            *dead.entry(task.slot_key()).or_default() +=
+                u64::from(!task.is_wanted() && task.status.state.is_terminal());
         }
         for (slot, dead) in dead.into_iter().filter(|(_, d)| *d > keep) {
-            let what = format!("slot {slot} of service {} keeps {dead} dead tasks, of {keep} allowed", service.id);
+            let what = format!("{slot} of service {} keeps {dead} dead tasks, of {keep} allowed", service.id);
             violations.push(Violation::new("S30", what));
         }
     }

@@ -26,7 +26,8 @@ fn created(task: &Task, out: &mut Vec<Violation>) {
 fn changed(before: &Task, after: &Task, out: &mut Vec<Violation>) {
     let id = &before.id;
     let same_identity = before.service_id == after.service_id
-        && before.slot == after.slot
+        && before.slot_key() == after.slot_key()
+        && before.failures == after.failures
         && (before.spec == after.spec || is_updated_in_place(before, after))
         && before.spec_version == after.spec_version
         && before.host_ports == after.host_ports
@@ -90,7 +91,8 @@ pub(crate) fn check_state(snapshot: &Snapshot, out: &mut Vec<Violation>) {
             out.push(Violation::new("S16", format!("task {id} is observed as `remove`")));
         }
         let desired = task.desired;
-        if !matches!(desired, TaskState::Ready | TaskState::Running | TaskState::Shutdown | TaskState::Remove) {
+        let goal = if task.job_iteration.is_some() { TaskState::Complete } else { TaskState::Running };
+        if ![TaskState::Ready, goal, TaskState::Shutdown, TaskState::Remove].contains(&desired) {
             out.push(Violation::new("S16", format!("task {id} has the desired state {desired}")));
         }
     }

@@ -46,10 +46,13 @@ fn service(task: Arc<TaskSpec>) -> Service {
             update: None,
             rollback: None,
             endpoint: None,
+            cron: None,
+            backoff: Default::default(),
         },
         spec_version: 1,
         previous_spec: None,
         update_status: None,
+        progress: Default::default(),
     }
 }
 
@@ -67,6 +70,11 @@ fn task(spec: Arc<TaskSpec>, desired: TaskState) -> Task {
         desired,
         run_after: None,
         status: TaskStatus { state: TaskState::Running, ..TaskStatus::default() },
+        for_node: None,
+        job_iteration: None,
+        failures: 0,
+        inherited: None,
+        generic: Vec::new(),
     }
 }
 

@@ -87,10 +87,13 @@ fn service() -> Service {
             update: None,
             rollback: None,
             endpoint: None,
+            cron: None,
+            backoff: Default::default(),
         },
         spec_version: 1,
         previous_spec: None,
         update_status: None,
+        progress: Default::default(),
     }
 }
 
@@ -108,6 +111,11 @@ fn task(c: char, state: TaskState) -> Task {
         desired: TaskState::Running,
         run_after: None,
         status: TaskStatus { state, ..TaskStatus::default() },
+        for_node: None,
+        job_iteration: None,
+        failures: 0,
+        inherited: None,
+        generic: Vec::new(),
     }
 }
 
@@ -224,7 +232,8 @@ fn ports() -> Vec<PortConfig> {
 
 fn reserving(t: &mut Task) {
     let reservations = Some(Resources { nano_cpus: 600_000_000, memory_bytes: 0 });
-    Arc::make_mut(&mut t.spec).resources = Some(ResourceRequirements { limits: None, reservations });
+    Arc::make_mut(&mut t.spec).resources =
+        Some(ResourceRequirements { limits: None, reservations, ..ResourceRequirements::default() });
 }
 
 #[test]
@@ -279,6 +288,80 @@ fn tasks_are_placed_on_nodes_that_take_them_and_leave_those_that_are_drained() {
     assert_eq!((check(1_050), check(2_000)), (0, 1));
     lab.put(with(task('t', TaskState::Assigned), |t| t.desired = TaskState::Shutdown));
     assert!(late(&lab, 5_000).is_empty());
+}
+
+#[test]
+fn a_task_is_placed_only_where_its_spec_allows_and_leaves_when_the_node_changes() {
+    let asks = |placement: Placement| {
+        with(task('t', TaskState::Assigned), |t| Arc::make_mut(&mut t.spec).placement = Some(placement))
+    };
+    let constraints = |text: &str| Placement { constraints: vec![text.parse().unwrap()], ..Placement::default() };
+    let arm = Platform { architecture: "arm64".into(), os: "linux".into() };
+    let platforms = Placement { platforms: vec![arm], ..Placement::default() };
+    for bad in [constraints("node.labels.disk==ssd"), constraints("node.colour!=red"), platforms] {
+        assert_eq!(Lab::new().put(asks(bad.clone())), ["S18"], "{bad:?}");
+    }
+    assert_eq!(Lab::new().put(with(task('t', TaskState::Assigned), |t| t.for_node = Some(id('m')))), ["S18"]);
+    let two = Placement { max_replicas: 2, ..Placement::default() };
+    let replica = |c: char, slot| with(asks(two.clone()), |t| (t.id, t.slot) = (id(c), slot));
+    let mut lab = Lab::new();
+    assert!(lab.put(replica('a', 1)).is_empty() && lab.put(replica('b', 2)).is_empty());
+    assert_eq!(lab.put(replica('c', 3)), ["S18"]);
+    // The node changes under the task.
+    let labelled = |disk: &str| {
+        let mut node = node('n');
+        node.spec.labels.insert("disk".into(), disk.into());
+        node
+    };
+    let mut lab = Lab::new();
+    lab.put(labelled("ssd"));
+    assert!(lab.put(asks(constraints("node.labels.disk==ssd"))).is_empty());
+    assert!(lab.put(labelled("hdd")).is_empty(), "the loops have not seen it yet");
+    let late = |lab: &Lab, now| check_suited(&lab.snapshot(), Timestamp(now), Duration::from_nanos(100)).len();
+    assert_eq!((late(&lab, 50), late(&lab, 500)), (0, 1));
+    let mut paused = labelled("hdd");
+    paused.spec.availability = Availability::Pause;
+    lab.put(paused);
+    assert_eq!(late(&lab, 500), 0);
+}
+
+#[test]
+fn generic_resources_are_held_once() {
+    let gpu = |name: &str| GenericResource::Named { kind: "gpu".into(), value: name.into() };
+    let ssd = |amount| GenericResource::Discrete { kind: "ssd".into(), amount };
+    let lab = || {
+        let mut lab = Lab::new();
+        let mut node = node('n');
+        node.description.as_mut().unwrap().generic = vec![gpu("a"), gpu("b"), ssd(3)];
+        lab.put(node);
+        lab
+    };
+    let holds = |c: char, slot, asked: &[(&str, i64)], given: &[GenericResource]| {
+        with(task(c, TaskState::Assigned), |t| {
+            (t.id, t.slot, t.generic) = (id(c), slot, given.to_vec());
+            let generic = asked.iter().map(|(k, n)| GenericRequest { kind: (*k).into(), amount: *n }).collect();
+            let resources = ResourceRequirements { generic, ..ResourceRequirements::default() };
+            Arc::make_mut(&mut t.spec).resources = Some(resources);
+        })
+    };
+    let mut good = lab();
+    assert!(good.put(holds('t', 1, &[("gpu", 1), ("ssd", 2)], &[gpu("a"), ssd(2)])).is_empty());
+    assert!(good.put(holds('u', 2, &[("gpu", 1)], &[gpu("b")])).is_empty());
+    assert_eq!(good.put(holds('v', 3, &[("ssd", 2)], &[ssd(2)])), ["S19"], "four of three");
+    for (asked, given, why) in [
+        (&[("gpu", 2)][..], &[gpu("b")][..], "it was given too little"),
+        (&[("gpu", 1)], &[gpu("a")], "it is another's"),
+        (&[("gpu", 1)], &[gpu("c")], "there is none"),
+    ] {
+        let mut lab = lab();
+        lab.put(holds('t', 1, &[("gpu", 1)], &[gpu("a")]));
+        assert_eq!(lab.put(holds('u', 2, asked, given)), ["S19"], "{why}");
+    }
+    // What follows in the same slot may have it, once the one before is told to stop.
+    let mut lab = lab();
+    lab.put(holds('t', 1, &[("gpu", 1)], &[gpu("a")]));
+    lab.put(with(holds('t', 1, &[("gpu", 1)], &[gpu("a")]), |t| t.desired = TaskState::Shutdown));
+    assert!(lab.put(holds('u', 1, &[("gpu", 1)], &[gpu("a")])).is_empty());
 }
 
 #[test]

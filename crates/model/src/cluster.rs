@@ -198,6 +198,12 @@ pub struct ClusterSpec {
     /// Managers' disks cannot be read without the unlock key.
     #[serde(default)]
     pub autolock: bool,
+    /// Where the output of tasks goes that do not say.
+    #[serde(default)]
+    pub task_log_driver: Option<crate::LogDriver>,
+    /// What may happen beyond what Docker does. From labels.
+    #[serde(default)]
+    pub policy: crate::ClusterPolicy,
 }
 
 impl Default for ClusterSpec {
@@ -212,6 +218,8 @@ impl Default for ClusterSpec {
             heartbeat_period: Duration::from_secs(1),
             node_cert_expiry: Duration::from_secs(2160 * 3600),
             autolock: false,
+            task_log_driver: None,
+            policy: crate::ClusterPolicy::default(),
         }
     }
 }

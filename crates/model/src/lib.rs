@@ -12,38 +12,61 @@ pub mod limits;
 pub mod persisted;
 
 mod cluster;
+mod constraint;
+mod container;
+mod cron;
+mod expand;
+mod generic;
 mod grant;
 mod id;
 mod meta;
+mod mode;
 mod node;
+mod placement;
+mod policy;
 mod secret;
 mod service;
 mod task;
 mod template;
+mod usage;
 
 pub use cluster::{
     CertificateRecord, Cluster, ClusterSecurity, ClusterSpec, ExtraToken, GossipKey, JoinTokens, RootCa, RootRotation,
     UnlockKey,
 };
+pub use constraint::{Constraint, InvalidConstraint};
+pub use container::{
+    AppArmor, ContainerSpec, Device, DnsConfig, Gpus, Healthcheck, HostAccess, Mount, MountKind, Privileges,
+    RegistryAuth, SeLinux, Seccomp, Ulimit,
+};
+pub use cron::{Concurrency, CronSpec, CronState, InvalidSchedule, Schedule, TimeZoneName, UnknownTimeZone};
+pub use expand::ExpandError;
+pub use generic::InvalidGenericResource;
 pub use grant::{
     ConfigReference, ConfigTarget, FileMode, FileTarget, Given, GrantedFile, InvalidFileMode, InvalidTarget,
     SECRETS_DIR, SecretReference, TargetConflict, TargetPath,
 };
 pub use id::{ClusterId, ConfigId, InvalidId, NodeId, SecretId, ServiceId, TaskId};
 pub use meta::{Meta, Timestamp};
+pub use mode::{JobRun, Mode, Move, Place, Progress, Rebalance, SlotKey};
 pub use node::{
     Availability, EngineDescription, ManagerStatus, Node, NodeDescription, NodeSpec, NodeState, NodeStatus, NodeTls,
     Platform, Resources, Role,
+};
+pub use placement::{GenericRequest, GenericResource, Placement, Preference};
+pub use policy::{
+    AllowedDevices, Autopilot, Backoff, ClusterPolicy, HostAccessDenied, HostPolicy, RebalancePolicy,
+    SPARE_MANAGER_LABEL,
 };
 pub use secret::{
     Config, ConfigName, ConfigSpec, Data, Dependency, InvalidData, InvalidDependencyName, InvalidSignal,
     InvalidUpdateBy, Payload, PayloadId, Secret, SecretName, SecretSpec, Signal, Templating, UpdateBy,
 };
 pub use service::{
-    ContainerSpec, DnsConfig, EndpointMode, EndpointSpec, FailureAction, Healthcheck, InvalidServiceName, Limits,
-    LogDriver, Mode, Mount, MountKind, Placement, PortConfig, Protocol, PublishMode, RegistryAuth,
-    ResourceRequirements, RestartCondition, RestartPolicy, Service, ServiceName, ServiceSpec, TaskSpec, Ulimit,
+    EndpointMode, EndpointSpec, FailureAction, InvalidServiceName, Limits, LogDriver, PortConfig, Protocol,
+    PublishMode, ResourceRequirements, RestartCondition, RestartPolicy, Service, ServiceName, ServiceSpec, TaskSpec,
     UpdateConfig, UpdateOrder, UpdateState, UpdateStatus,
 };
-pub use task::{ContainerStatus, Owner, PortStatus, Task, TaskState, TaskStatus};
+pub use task::{ContainerStatus, Inherited, Owner, PortStatus, Task, TaskState, TaskStatus};
 pub use template::{InvalidTemplate, Template, TemplateValue};
+pub use usage::{Holding, HostPort, NodeUsage};

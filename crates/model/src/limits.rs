@@ -39,10 +39,39 @@ pub const MEMORY_BYTES_MIN: i64 = 4 << 20;
 pub const STATUS_TEXT_BYTES_MAX: usize = 1024;
 /// Restart delay when the service has no policy (SwarmKit api/defaults).
 pub const RESTART_DELAY_DEFAULT: Duration = Duration::from_secs(5);
+/// The longest pause before a restart of a task that keeps failing, unless its service says otherwise. Docker's does not grow.
+pub const RESTART_BACKOFF_MAX_DEFAULT: Duration = Duration::from_secs(300);
+/// What a growing pause before a restart grows from when the policy has a shorter one, or none.
+pub const RESTART_BACKOFF_MIN: Duration = Duration::from_millis(500);
+/// A task that ran for so long before it failed is not one that keeps failing.
+pub const RESTART_RAN_WELL: Duration = Duration::from_secs(60);
+/// Runs of a job that may go on at once when its schedule lets them overlap: beyond it a run is left out.
+pub const CRON_RUNS_MAX: usize = 16;
+/// For how long a manager is lost before autopilot replaces it, unless the cluster says otherwise.
+pub const AUTOPILOT_AFTER_DEFAULT: Duration = Duration::from_secs(600);
+/// Constraints, and preferences, of one service. Docker has no limit; each is asked of each node.
+pub const CONSTRAINTS_MAX: usize = 64;
+/// Kinds of generic resources of one service or node.
+pub const GENERIC_KINDS_MAX: usize = 64;
+/// Named resources of one kind on one node: each is asked for by the scheduler.
+pub const GENERIC_NAMES_MAX: usize = 1024;
+/// Bytes that the templates of one container put in. A Linux process is started with no more arguments and environment (a quarter
+/// of a stack of 8 MiB).
+pub const EXPANDED_BYTES_MAX: usize = 2 << 20;
+/// Devices, or ids of GPUs, of one service, and devices that a policy names.
+pub const DEVICES_MAX: usize = 64;
+/// Finished runs of a job with a schedule whose tasks are kept: each has as many as the job has completions.
+pub const CRON_HISTORY_MAX: u32 = 100;
+/// Bytes of separators in one template: a join of a hundred thousand nothings with half a megabyte between would come to fifty
+/// gigabytes.
+pub const SEPARATOR_BYTES_MAX: usize = 64 << 10;
 /// Stop grace period when the spec has none (SwarmKit api/defaults).
 pub const STOP_GRACE_PERIOD_DEFAULT: Duration = Duration::from_secs(10);
 /// How long a task must run after an update before it counts as good (SwarmKit api/defaults).
 pub const UPDATE_MONITOR_DEFAULT: Duration = Duration::from_secs(5);
+/// How much longer than an update's delay its last tasks are watched, when the delay is not shorter than the monitor (SwarmKit
+/// orchestrator/update).
+pub const UPDATE_MONITOR_BEYOND_DELAY: Duration = Duration::from_secs(1);
 /// How long an update waits for an old task to stop before it starts the new one (SwarmKit orchestrator/restart).
 pub const OLD_TASK_TIMEOUT: Duration = Duration::from_secs(60);
 /// Failures of a service version on a node that make the scheduler prefer others (SwarmKit scheduler/nodeinfo.go).

@@ -1,6 +1,6 @@
 //! Nodes.
 
-use crate::{Meta, NodeId};
+use crate::{GenericResource, Meta, NodeId, Timestamp};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -65,6 +65,9 @@ pub struct NodeDescription {
     pub platform: Platform,
     /// What it has.
     pub resources: Resources,
+    /// What else it has.
+    #[serde(default)]
+    pub generic: Vec<GenericResource>,
     /// Its container engine.
     pub engine: EngineDescription,
     /// The certificate that it has and the root that it trusts, by its own word; `None` from a node that did not say.
@@ -121,6 +124,15 @@ pub struct NodeStatus {
     pub message: String,
     /// The address its session came from.
     pub addr: String,
+    /// Since when it is in this state, by the clock of the leader that wrote it; zero when nobody noted it.
+    #[serde(default)]
+    pub since: Timestamp,
+    /// When it came to take tasks last: it became ready, or active again. Zero when nobody noted it.
+    #[serde(default)]
+    pub takes_tasks_since: Timestamp,
+    /// The lost manager in whose place autopilot made this node one; `None` again once that one is a manager no more.
+    #[serde(default)]
+    pub stands_in_for: Option<NodeId>,
 }
 
 /// A node's state.

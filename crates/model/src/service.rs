@@ -1,7 +1,9 @@
 //! Services and what they ask for. Optional fields keep "not given" apart from "given as the default", because the API
 //! must echo what the user sent.
 
-use crate::{Meta, ServiceId, Timestamp, limits};
+use crate::{
+    Backoff, ContainerSpec, CronSpec, GenericRequest, Meta, Mode, Placement, Progress, ServiceId, Timestamp, limits,
+};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -25,6 +27,9 @@ pub struct Service {
     /// changes the spec sets `None`; one that speaks of another `spec_version` than the service's counts as `None`.
     #[serde(default)]
     pub update_status: Option<UpdateStatus>,
+    /// What else has become of it.
+    #[serde(default)]
+    pub progress: Progress,
 }
 
 /// How far an update (or a rollback) has come. Written by the updater; a user's `rollback` starts with one that says
@@ -77,6 +82,12 @@ pub struct ServiceSpec {
     pub rollback: Option<UpdateConfig>,
     /// How it is reached.
     pub endpoint: Option<EndpointSpec>,
+    /// Of a job: when it runs by itself. From labels.
+    #[serde(default)]
+    pub cron: Option<CronSpec>,
+    /// How the pause before a restart grows. From labels.
+    #[serde(default)]
+    pub backoff: Backoff,
 }
 
 /// A service name: a DNS label, `^[a-zA-Z0-9](?:[-_]*[A-Za-z0-9]+)*$`, at most 63 characters (SwarmKit controlapi).
@@ -98,16 +109,6 @@ pub enum InvalidServiceName {
     TooLong,
 }
 
-/// How many tasks a service has.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Mode {
-    /// So many, wherever they fit.
-    Replicated {
-        /// How many.
-        replicas: u64,
-    },
-}
-
 /// What each task of a service runs.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct TaskSpec {
@@ -125,158 +126,6 @@ pub struct TaskSpec {
     pub force_update: u64,
 }
 
-/// A container, in the engine's terms.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(default)]
-pub struct ContainerSpec {
-    /// Image reference.
-    pub image: String,
-    /// Labels of the container.
-    pub labels: BTreeMap<String, String>,
-    /// The entrypoint.
-    pub command: Vec<String>,
-    /// Its arguments (the engine's `Cmd`).
-    pub args: Vec<String>,
-    /// Host name in the container.
-    pub hostname: String,
-    /// `KEY=value`.
-    pub env: Vec<String>,
-    /// Working directory.
-    pub dir: String,
-    /// `user[:group]`.
-    pub user: String,
-    /// Additional groups.
-    pub groups: Vec<String>,
-    /// Signal that asks it to stop.
-    pub stop_signal: String,
-    /// Time between that signal and the kill.
-    pub stop_grace_period: Option<Duration>,
-    /// A pseudo-terminal.
-    pub tty: bool,
-    /// Keep standard input open.
-    pub open_stdin: bool,
-    /// Read-only root file system.
-    pub read_only: bool,
-    /// An init process in the container.
-    pub init: Option<bool>,
-    /// File systems.
-    pub mounts: Vec<Mount>,
-    /// How its health is asked.
-    pub healthcheck: Option<Healthcheck>,
-    /// `/etc/hosts` lines, each `IP name [name…]`.
-    pub hosts: Vec<String>,
-    /// Resolver settings.
-    pub dns: Option<DnsConfig>,
-    /// Kernel parameters.
-    pub sysctls: BTreeMap<String, String>,
-    /// Capabilities to add.
-    pub cap_add: Vec<String>,
-    /// Capabilities to drop.
-    pub cap_drop: Vec<String>,
-    /// Resource limits of the processes.
-    pub ulimits: Vec<Ulimit>,
-    /// What the registry asks for before it gives the image.
-    pub registry_auth: Option<RegistryAuth>,
-    /// Secrets that it is given. [`ContainerSpec::check_targets`] holds.
-    pub secrets: Vec<crate::SecretReference>,
-    /// Configs that it is given. [`ContainerSpec::check_targets`] holds.
-    pub configs: Vec<crate::ConfigReference>,
-}
-
-/// Docker's `X-Registry-Auth` value: credentials, as the client encoded them. Never shown.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct RegistryAuth(pub String);
-
-impl fmt::Debug for RegistryAuth {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("RegistryAuth(..)")
-    }
-}
-
-/// A file system in a container.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Mount {
-    /// What kind.
-    pub kind: MountKind,
-    /// A path of the node (bind) or a volume's name (volume); empty for tmpfs and anonymous volumes.
-    pub source: String,
-    /// Where in the container.
-    pub target: String,
-    /// No writing.
-    pub read_only: bool,
-    /// `default`, `consistent`, `cached`, `delegated`; empty when not given.
-    pub consistency: String,
-    /// Options of the kind, kept as given.
-    pub bind_propagation: String,
-    /// Do not bind sub-mounts.
-    pub bind_non_recursive: bool,
-    /// Do not copy the image's files into a new volume.
-    pub volume_no_copy: bool,
-    /// Labels of a new volume.
-    pub volume_labels: BTreeMap<String, String>,
-    /// Driver name of a new volume; empty for the default.
-    pub volume_driver: String,
-    /// Options for that driver.
-    pub volume_driver_opts: BTreeMap<String, String>,
-    /// A path inside the volume.
-    pub volume_subpath: String,
-    /// Bytes of a tmpfs; 0 for no limit.
-    pub tmpfs_size_bytes: i64,
-    /// Mode of a tmpfs; 0 for the default.
-    pub tmpfs_mode: u32,
-}
-
-/// The kinds of mount.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub enum MountKind {
-    /// A path of the node.
-    Bind,
-    /// A volume of the engine.
-    Volume,
-    /// Memory.
-    Tmpfs,
-}
-
-/// How a container's health is asked.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub struct Healthcheck {
-    /// `["CMD", …]`, `["CMD-SHELL", …]`, `["NONE"]`; empty inherits the image's.
-    pub test: Vec<String>,
-    /// Between two checks.
-    pub interval: Option<Duration>,
-    /// For one check.
-    pub timeout: Option<Duration>,
-    /// Failures in a row that make it unhealthy.
-    pub retries: Option<i64>,
-    /// Failures at the start that do not count.
-    pub start_period: Option<Duration>,
-    /// Between two checks at the start.
-    pub start_interval: Option<Duration>,
-}
-
-/// Resolver settings of a container.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub struct DnsConfig {
-    /// Servers.
-    pub nameservers: Vec<String>,
-    /// Search domains.
-    pub search: Vec<String>,
-    /// Options.
-    pub options: Vec<String>,
-}
-
-/// A process limit.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Ulimit {
-    /// Its name, such as `nofile`.
-    pub name: String,
-    /// Soft limit.
-    pub soft: i64,
-    /// Hard limit.
-    pub hard: i64,
-}
-
 /// What a task needs and may use.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct ResourceRequirements {
@@ -284,6 +133,15 @@ pub struct ResourceRequirements {
     pub limits: Option<Limits>,
     /// Reserved by the scheduler.
     pub reservations: Option<crate::Resources>,
+    /// Reserved of what else nodes have.
+    #[serde(default)]
+    pub generic: Vec<GenericRequest>,
+    /// Bytes of swap; -1 for any; `None` when not given.
+    #[serde(default)]
+    pub swap_bytes: Option<i64>,
+    /// How readily the kernel swaps, 0 to 100; `None` when not given.
+    #[serde(default)]
+    pub memory_swappiness: Option<i64>,
 }
 
 /// Limits of a container; zero means none.
@@ -319,13 +177,6 @@ pub enum RestartCondition {
     OnFailure,
     /// Always.
     Any,
-}
-
-/// Where a task may run.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub struct Placement {
-    /// Platforms the image exists for; empty allows all.
-    pub platforms: Vec<crate::Platform>,
 }
 
 /// A logging driver.
@@ -594,12 +445,6 @@ impl ServiceSpec {
         if self.task.container.registry_auth != auth {
             Arc::make_mut(&mut self.task).container.registry_auth = auth;
         }
-    }
-
-    /// How many tasks are wanted.
-    pub fn replicas(&self) -> u64 {
-        let Mode::Replicated { replicas } = self.mode;
-        replicas
     }
 }
 

@@ -1,7 +1,11 @@
 //! Tasks, their states, and who may move them.
 
-use crate::{Meta, NodeId, PortConfig, ServiceId, ServiceName, TaskId, TaskSpec, Timestamp};
+use crate::{
+    GenericResource, LogDriver, Meta, NodeId, Place, PortConfig, ServiceId, ServiceName, SlotKey, TaskId, TaskSpec,
+    Timestamp,
+};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
@@ -16,8 +20,17 @@ pub struct Task {
     pub service_id: ServiceId,
     /// The service's name when the task was made.
     pub service_name: ServiceName,
-    /// Which of the service's replicas it is, from 1. Never changes.
+    /// Which of the service's replicas it is, from 1; of a job, from 0; 0 for a global task. Never changes.
     pub slot: u64,
+    /// The node that a global task is for. Never changes.
+    #[serde(default)]
+    pub for_node: Option<NodeId>,
+    /// Of a job: the run that it belongs to. Never changes.
+    #[serde(default)]
+    pub job_iteration: Option<u64>,
+    /// What it takes from its service and its cluster besides `spec`; `None` for nothing. Never changes.
+    #[serde(default)]
+    pub inherited: Option<Arc<Inherited>>,
     /// What it runs. Never changes, but for the data of secrets and configs that is updated in place.
     pub spec: Arc<TaskSpec>,
     /// The service's `spec_version` it was made from. Never changes.
@@ -26,12 +39,29 @@ pub struct Task {
     pub host_ports: Vec<PortConfig>,
     /// Where it runs; set once, by the scheduler.
     pub node_id: Option<NodeId>,
-    /// The state it should reach: `Ready`, `Running`, `Shutdown` or `Remove`. Only ever rises.
+    /// What it was given of its node beyond CPU and memory; set with the node.
+    #[serde(default)]
+    pub generic: Vec<GenericResource>,
+    /// The state it should reach: `Ready`, `Running` (or `Complete`, of a job), `Shutdown` or `Remove`. Only ever rises.
     pub desired: TaskState,
     /// For a replacement that waits for its restart delay: when its desired state becomes `Running`.
     pub run_after: Option<Timestamp>,
+    /// Tasks of its slot that failed in a row just before it, none of which ran for long: the pause before the next one grows
+    /// with them. Never changes.
+    #[serde(default)]
+    pub failures: u32,
     /// The state it is in.
     pub status: TaskStatus,
+}
+
+/// What a task takes from its service and its cluster besides the service's task spec, as they were when it was made.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Inherited {
+    /// Where its output goes, as its spec does not say: the cluster's default.
+    pub log_driver: Option<LogDriver>,
+    /// The service's labels, when a template may ask for them.
+    pub service_labels: BTreeMap<String, String>,
 }
 
 /// The state a task is in, and why.
@@ -203,14 +233,23 @@ impl fmt::Display for TaskState {
 // === impl Task ===
 
 impl Task {
-    /// `service.slot.id`, the name Docker Swarm gives the task and its container.
+    /// `service.slot.id`, the name Docker Swarm gives the task and its container; `service.node.id` when it has slot 0.
     pub fn name(&self) -> String {
-        format!("{}.{}.{}", self.service_name, self.slot, self.id)
+        match self.for_node.as_ref().or(self.node_id.as_ref()).filter(|_| self.slot == 0) {
+            Some(node) => format!("{}.{node}.{}", self.service_name, self.id),
+            None => format!("{}.{}.{}", self.service_name, self.slot, self.id),
+        }
     }
 
-    /// True when the task should run (now, or after its restart delay).
+    /// The place of its service that it fills.
+    pub fn slot_key(&self) -> SlotKey {
+        let place = self.for_node.clone().map_or(Place::Number(self.slot), Place::Node);
+        SlotKey { run: self.job_iteration, place }
+    }
+
+    /// True when the task should run (now, or after its restart delay), or run to its end.
     pub fn is_wanted(&self) -> bool {
-        self.desired <= TaskState::Running
+        self.desired <= TaskState::Complete
     }
 
     /// True when its container runs or may come to run: it counts for the scheduler's spreading.

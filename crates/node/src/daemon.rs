@@ -9,6 +9,7 @@ use api::{EngineDial, UnixEngine};
 use async_trait::async_trait;
 use engine::embedded::EmbeddedOptions;
 use engine::{DockerEngine, DockerOptions, EmbeddedEngine, Engine, EngineError, InvalidDockerHost};
+use model::GenericResource;
 use seams::{BoxStream, Tasks};
 use std::fs::{File, TryLockError};
 use std::future::Future;
@@ -37,6 +38,8 @@ pub struct DaemonConfig {
     pub data_path_port: u16,
     /// The host name that it gives, instead of its engine's: for several nodes on one machine.
     pub hostname: Option<String>,
+    /// What the machine has beyond CPU and memory, besides what its engine says of that.
+    pub generic: Vec<GenericResource>,
     /// Which engine runs the containers.
     pub engine: EngineChoice,
 }
@@ -239,11 +242,13 @@ async fn open_engine(
     let (engine, engine_api): (Arc<dyn Engine>, Option<Arc<dyn EngineDial>>) = match &config.engine {
         EngineChoice::Docker { host, run_dir } => {
             let prefer_offline_images = std::env::var("DOCKER_SERVICE_PREFER_OFFLINE_IMAGE").is_ok_and(|v| v == "1");
-            let options = DockerOptions { host: host.clone(), prefer_offline_images, run_dir: run_dir.clone() };
+            let (host_of_engine, run_dir, generic) = (host.clone(), run_dir.clone(), config.generic.clone());
+            let options = DockerOptions { host: host_of_engine, prefer_offline_images, run_dir, generic };
             (Arc::new(DockerEngine::new(&options)?), Some(engine_dial(host)))
         }
         EngineChoice::Embedded => {
-            let options = EmbeddedOptions { hostname: hostname(), ..EmbeddedOptions::default() };
+            let generic = config.generic.clone();
+            let options = EmbeddedOptions { hostname: hostname(), generic, ..EmbeddedOptions::default() };
             (Arc::new(EmbeddedEngine::new(options, seams.clock.clone(), seams.rand.clone())), None)
         }
     };

@@ -51,6 +51,7 @@ async fn lead(manager: &Manager, suspects: watch::Receiver<BTreeSet<NodeId>>) {
         keep_group(manager),
         crate::ca_rotation::keep(manager),
         crate::gossip_keys::keep(manager),
+        crate::autopilot::keep(manager),
     );
 }
 

@@ -9,12 +9,16 @@ use crate::machine::{StoreCanary, StoreMachine};
 use crate::raft_store::{RaftStore, cluster_client};
 use crate::state::Layout;
 use async_trait::async_trait;
-use dispatcher::{Dispatcher, DispatcherParts, Leader, LeaderReports, LogBroker, OtherManagers, ReportError};
+use dispatcher::{
+    Dispatcher, DispatcherParts, ExecBroker, Leader, LeaderReports, LogBroker, OtherExecManagers, OtherManagers,
+    ReportError,
+};
 use futures::StreamExt as _;
 use futures::stream::BoxStream;
 use model::NodeId;
 use raft::{LogStore, OpenLogError, Raft, RaftConfig, RaftView, TokioRuntime};
 use rpc::proto::cluster::{self as pb, Accepted, ReportRequest};
+use rpc::proto::exec::{AgentMessage, ManagerMessage};
 use rpc::proto::logs::{LogBatch, Subscription};
 use rpc::{Admission, Channels, ServeConfig, ServerLimits};
 use seams::{Seams, Tasks};
@@ -25,6 +29,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use store::{Changes, Delta, Event, Object, Store, StoreClient};
 use tokio::sync::watch;
+use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
 
 /// How long a graceful stop may take to hand the leadership over.
@@ -46,6 +51,7 @@ pub(crate) struct Manager {
     pub(crate) client: Arc<RaftStore>,
     pub(crate) reports: Arc<LeaderReports>,
     pub(crate) broker: LogBroker,
+    pub(crate) execs: ExecBroker,
     pub(crate) seams: Seams,
     /// What nodes say of themselves in gossip.
     pub(crate) facts: watch::Receiver<Arc<gossip::Facts>>,
@@ -141,13 +147,15 @@ impl Manager {
             },
             tasks,
         );
-        let broker = LogBroker::new(dispatcher.clone(), way, parts.seams.rand.clone(), tasks);
+        let broker = LogBroker::new(dispatcher.clone(), way.clone(), parts.seams.rand.clone(), tasks);
+        let execs = ExecBroker::new(dispatcher.clone(), way, parts.seams.rand.clone(), tasks);
         let manager = Arc::new(Manager {
             raft,
             views,
             client,
             reports,
             broker,
+            execs,
             seams: parts.seams.clone(),
             facts: parts.facts,
             tasks: tasks.clone(),
@@ -178,6 +186,7 @@ impl Manager {
             .add_service(rpc::cluster_server(cluster))
             .add_service(rpc::dispatcher_server(dispatcher))
             .add_service(rpc::logs_server(self.broker.clone()))
+            .add_service(rpc::exec_server(self.execs.clone()))
     }
 
     /// The manager's own tasks: they stop with it.
@@ -262,6 +271,22 @@ impl OtherManagers for Way {
     ) -> Result<BoxStream<'static, Result<LogBatch, Status>>, Status> {
         let channel = self.channels.manager(addr).map_err(|e| Status::unavailable(e.to_string()))?;
         Ok(rpc::logs_client(channel).relay(what).await?.into_inner().boxed())
+    }
+}
+
+#[async_trait]
+impl OtherExecManagers for Way {
+    fn addrs(&self) -> Vec<String> {
+        OtherManagers::addrs(self)
+    }
+
+    async fn relay(
+        &self,
+        addr: &str,
+        messages: ReceiverStream<ManagerMessage>,
+    ) -> Result<BoxStream<'static, Result<AgentMessage, Status>>, Status> {
+        let channel = self.channels.manager(addr).map_err(|e| Status::unavailable(e.to_string()))?;
+        Ok(rpc::exec_client(channel).relay(messages).await?.into_inner().boxed())
     }
 }
 

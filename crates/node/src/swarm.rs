@@ -3,8 +3,9 @@
 use crate::gossip_keys;
 use crate::node::{JOIN_PATIENCE, Node};
 use api::{
-    Api, ApiDeps, Gate, InitOptions, JoinOptions, LocalState, LocalView, LogError, LogLine, LogRequest, ManagerView,
-    NewRoot, NotManager, RaftView, Reachability, ServerVersion, Swarm, SwarmError, TlsInfo,
+    Api, ApiDeps, ExecAnswer, ExecError, ExecRequest, Gate, InitOptions, JoinOptions, LocalState, LocalView, LogError,
+    LogLine, LogRequest, ManagerView, NewRoot, NotManager, RaftView, Reachability, ServerVersion, Swarm, SwarmError,
+    TlsInfo,
 };
 use async_trait::async_trait;
 use futures::StreamExt as _;
@@ -12,6 +13,7 @@ use futures::stream::BoxStream;
 use model::{Cluster, NodeId};
 use rpc::proto::logs::LogOptions;
 use seams::{Listener, Tasks};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 use store::StoreClient;
@@ -126,15 +128,24 @@ impl Swarm for Node {
             follow: request.options.follow,
             tail: request.options.tail.map_or(-1, |n| i64::try_from(n).unwrap_or(i64::MAX)),
             since_unix_ns: request.options.since_unix_ns,
+            details: request.details,
         };
         let stream = manager.broker.subscribe(request.task, request.node, options);
-        let lines = stream.flat_map(|batch| {
+        let mut details = Arc::default();
+        let lines = stream.flat_map(move |batch| {
             futures::stream::iter(match batch {
-                Ok(lines) => lines.into_iter().map(|l| Ok(line(l))).collect::<Vec<_>>(),
+                Ok(lines) => lines.into_iter().map(|l| Ok(line(l, &mut details))).collect::<Vec<_>>(),
                 Err(e) => vec![Err(log_error(e))],
             })
         });
         Ok(lines.boxed())
+    }
+
+    async fn exec(&self, request: ExecRequest) -> Result<ExecAnswer, ExecError> {
+        let manager = self.member().and_then(|m| m.manager());
+        let manager =
+            manager.ok_or_else(|| ExecError { status: 503, message: "this node is not a manager: ask one".into() })?;
+        crate::exec::ask(&manager, request).await
     }
 }
 
@@ -142,8 +153,12 @@ fn reach(answers: bool) -> Reachability {
     if answers { Reachability::Reachable } else { Reachability::Unreachable }
 }
 
-fn line(l: rpc::proto::logs::LogLine) -> LogLine {
-    LogLine { stderr: l.stream == 2, at_unix_ns: l.at_unix_ns, data: l.data.into() }
+/// A line with its details, which are those of the line before when it has none of its own.
+fn line(l: rpc::proto::logs::LogLine, details: &mut Arc<BTreeMap<String, String>>) -> LogLine {
+    if !l.details.is_empty() {
+        *details = Arc::new(l.details.into_iter().collect());
+    }
+    LogLine { stderr: l.stream == 2, at_unix_ns: l.at_unix_ns, data: l.data.into(), details: details.clone() }
 }
 
 fn log_error(e: dispatcher::LogError) -> LogError {

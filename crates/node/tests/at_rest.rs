@@ -114,6 +114,8 @@ async fn spread_the_marker(host: &Host) {
         update: None,
         rollback: None,
         endpoint: None,
+        cron: None,
+        backoff: Default::default(),
     };
     let mut tx = Transaction::new(Timestamp(1));
     tx.create(Payload { id: PayloadId { of, version: 1 }, meta: Meta::default(), data });
@@ -124,6 +126,7 @@ async fn spread_the_marker(host: &Host) {
         spec_version: 1,
         previous_spec: None,
         update_status: None,
+        progress: Default::default(),
     });
     host.store().propose(tx).await.expect("they are created");
     until("the task to run", async || {

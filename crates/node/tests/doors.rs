@@ -127,6 +127,7 @@ fn config(dir: &Path, ip: &str, access: ApiAccess) -> DaemonConfig {
         gossip_port: 7946,
         data_path_port: 4789,
         hostname: Some("door".into()),
+        generic: Vec::new(),
         engine: EngineChoice::Embedded,
     }
 }

@@ -58,6 +58,9 @@ pub const TABLE: &[Row] = &[
     row("/swarmlite.logs.v1.Logs/Listen", Who::Member, Shape::Streaming),
     row("/swarmlite.logs.v1.Logs/Publish", Who::Member, Shape::Streaming),
     row("/swarmlite.logs.v1.Logs/Relay", Who::Manager, Shape::Streaming),
+    row("/swarmlite.exec.v1.Exec/Listen", Who::Member, Shape::Streaming),
+    row("/swarmlite.exec.v1.Exec/Answer", Who::Member, Shape::Streaming),
+    row("/swarmlite.exec.v1.Exec/Relay", Who::Manager, Shape::Streaming),
     row("/swarmlite.raft.v1.Raft/StreamAppend", Who::RaftPeer, Shape::Streaming),
     row("/swarmlite.raft.v1.Raft/Vote", Who::RaftPeer, Shape::Unary),
     row("/swarmlite.raft.v1.Raft/PreVote", Who::RaftPeer, Shape::Unary),
@@ -191,7 +194,8 @@ mod tests {
 
     /// (path, client streaming, server streaming) of every RPC in the schemas.
     fn all_rpcs() -> Vec<(String, bool)> {
-        let schemas = ["raft", "ca", "cluster", "dispatcher", "logs"].map(|name| format!("../../proto/{name}.proto"));
+        let schemas =
+            ["raft", "ca", "cluster", "dispatcher", "logs", "exec"].map(|name| format!("../../proto/{name}.proto"));
         let set = protox::compile(&schemas, ["../../proto"]).unwrap();
         let mut rpcs = Vec::new();
         for file in &set.file {

@@ -2,6 +2,7 @@
 
 use crate::connector::{ConnectError, Connector, TlsSource};
 use crate::proto::ca::GetRootCertificateRequest;
+use crate::server::{CONNECTION_WINDOW, STREAM_WINDOW};
 use crate::services::node_ca_client;
 use crate::status::describe;
 use ca::{ExpectedServer, Identity, JoinToken, TlsError, WrongRoot};
@@ -209,6 +210,8 @@ impl Channels {
             .http2_keep_alive_interval(keep_alive_interval)
             .keep_alive_timeout(keep_alive_timeout)
             .keep_alive_while_idle(true)
+            .initial_stream_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(CONNECTION_WINDOW)
             .connect_with_connector_lazy(Connector { net, to, timeout: connect_timeout, tls })
     }
 }

@@ -23,8 +23,8 @@ pub use channels::{ChannelTimings, Channels, InvalidAddress, JoinError};
 pub use connector::ConnectError;
 pub use server::{ServeConfig, ServerLimits, serve};
 pub use services::{
-    cluster_client, cluster_server, dispatcher_client, dispatcher_server, logs_client, logs_server, node_ca_client,
-    node_ca_server, raft_client, raft_server,
+    cluster_client, cluster_server, dispatcher_client, dispatcher_server, exec_client, exec_server, logs_client,
+    logs_server, node_ca_client, node_ca_server, raft_client, raft_server,
 };
 pub use status::{RemoteAddr, caller, describe, internal, not_sent, remote_addr};
 
@@ -50,5 +50,9 @@ pub mod proto {
     /// `proto/logs.proto`
     pub mod logs {
         tonic::include_proto!("swarmlite.logs.v1");
+    }
+    /// `proto/exec.proto`
+    pub mod exec {
+        tonic::include_proto!("swarmlite.exec.v1");
     }
 }

@@ -4,6 +4,7 @@ use crate::proto::ca::{GossipKey as JoinersGossipKey, IssueNodeCertificateReques
 use crate::proto::cluster::ProposeRequest;
 use crate::proto::dispatcher::assignments_message::Kind;
 use crate::proto::dispatcher::{AssignmentsMessage, GossipKey};
+use crate::proto::exec::{AgentMessage, Create, ManagerMessage, agent_message, manager_message};
 use crate::proto::raft::{AppendRequest, SnapshotChunk};
 use std::fmt;
 
@@ -68,9 +69,71 @@ impl fmt::Debug for SnapshotChunk {
     }
 }
 
+// What is typed into a terminal, and what it shows, is nobody else's business.
+
+impl fmt::Debug for Create {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Create").field("container_id", &self.container_id).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for ManagerMessage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("ManagerMessage").field(&self.body).finish()
+    }
+}
+
+impl fmt::Debug for manager_message::Body {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        use manager_message::Body;
+        match self {
+            Body::NodeId(node) => write!(f, "NodeId({node})"),
+            Body::Call(call) => write!(f, "Call({})", call.id),
+            Body::Input(bytes) => write!(f, "Input({} bytes)", bytes.len()),
+            Body::InputEnd(_) => f.write_str("InputEnd"),
+        }
+    }
+}
+
+impl fmt::Debug for AgentMessage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("AgentMessage").field(&self.body).finish()
+    }
+}
+
+impl fmt::Debug for agent_message::Body {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        use agent_message::Body;
+        match self {
+            Body::CallId(id) => write!(f, "CallId({id})"),
+            Body::Failure(failure) => write!(f, "{failure:?}"),
+            Body::Container(json) => write!(f, "Container({} bytes)", json.len()),
+            Body::Created(id) => write!(f, "Created({id})"),
+            Body::Started(_) => f.write_str("Started"),
+            Body::State(state) => write!(f, "State(running {}, {:?})", state.running, state.exit_code),
+            Body::Resized(_) => f.write_str("Resized"),
+            Body::Output(bytes) => write!(f, "Output({} bytes)", bytes.len()),
+            Body::End(_) => f.write_str("End"),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn nor_is_what_goes_through_a_terminal() {
+        let secret = b"hunter2".to_vec();
+        let env = vec!["PASSWORD=hunter2".to_owned()];
+        let shown = [
+            format!("{:?}", Create { env, command: vec!["hunter2".into()], ..Default::default() }),
+            format!("{:?}", ManagerMessage { body: Some(manager_message::Body::Input(secret.clone())) }),
+            format!("{:?}", AgentMessage { body: Some(agent_message::Body::Output(secret.clone())) }),
+            format!("{:?}", AgentMessage { body: Some(agent_message::Body::Container(secret)) }),
+        ];
+        assert!(shown.iter().all(|s| !s.contains("hunter2") && !s.contains("104, 117")), "{shown:?}");
+    }
 
     #[test]
     fn what_is_secret_is_not_printed() {

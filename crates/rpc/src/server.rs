@@ -78,6 +78,13 @@ impl Default for ServerLimits {
 
 /// Streams at once on a connection without a certificate.
 const ANONYMOUS_STREAMS_MAX: u32 = 8;
+/// Bytes on their way on one stream of a member whose reader does not read ...
+pub(crate) const STREAM_WINDOW: u32 = 512 << 10;
+/// ... and on all streams of its connection: room for all the logs and terminals that a node serves at once (64 of each), should
+/// somebody have paused every one, so that they never keep heartbeats and assignments waiting, which share the connection.
+pub(crate) const CONNECTION_WINDOW: u32 = 72 << 20;
+/// Bytes on their way on a connection without a certificate.
+const ANONYMOUS_WINDOW: u32 = 256 << 10;
 /// Between two warnings that a certificate's time is over, or has not come.
 const COMPLAIN_PERIOD: Duration = Duration::from_secs(10);
 /// After an accept that failed (usually for want of file descriptors).
@@ -200,7 +207,10 @@ impl Server {
         let limits = &self.config.limits;
         let streams = Tasks::new();
         let remote = connection.remote;
-        let streams_max = if connection.shown.is_some() { limits.streams_max } else { ANONYMOUS_STREAMS_MAX };
+        let (streams_max, window) = match connection.shown {
+            Some(_) => (limits.streams_max, CONNECTION_WINDOW),
+            None => (ANONYMOUS_STREAMS_MAX, ANONYMOUS_WINDOW),
+        };
         let service = Authorise { inner: self.routes.clone(), connection: Arc::new(connection) };
         let mut served = pin!(
             http2::Builder::new(StreamExecutor(streams.clone()))
@@ -208,6 +218,8 @@ impl Server {
                 // It would read the machine's clock, and nobody reads it.
                 .auto_date_header(false)
                 .max_concurrent_streams(streams_max)
+                .initial_stream_window_size(STREAM_WINDOW.min(window))
+                .initial_connection_window_size(window)
                 .keep_alive_interval(limits.keep_alive_interval)
                 .keep_alive_timeout(limits.keep_alive_timeout)
                 .serve_connection(TokioIo::new(tls), TowerToHyperService::new(service))

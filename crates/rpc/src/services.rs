@@ -6,6 +6,8 @@ use crate::proto::cluster::cluster_client::ClusterClient;
 use crate::proto::cluster::cluster_server::{Cluster, ClusterServer};
 use crate::proto::dispatcher::dispatcher_client::DispatcherClient;
 use crate::proto::dispatcher::dispatcher_server::{Dispatcher, DispatcherServer};
+use crate::proto::exec::exec_client::ExecClient;
+use crate::proto::exec::exec_server::{Exec, ExecServer};
 use crate::proto::logs::logs_client::LogsClient;
 use crate::proto::logs::logs_server::{Logs, LogsServer};
 use crate::proto::raft::raft_client::RaftClient;
@@ -15,6 +17,8 @@ use tonic::transport::Channel;
 
 /// Anybody may send to this service: a token and a certificate request have about 1 KiB.
 const CA_REQUEST_BYTES_MAX: usize = 64 * 1024;
+/// The largest message is the engine's description of a container, which the agent bounds.
+const EXEC_MESSAGE_BYTES_MAX: usize = 2 << 20;
 
 macro_rules! clients {
     ($($name:ident, $client:ident, $service:literal;)*) => {$(
@@ -44,6 +48,7 @@ clients! {
     cluster_client, ClusterClient, "Cluster";
     dispatcher_client, DispatcherClient, "Dispatcher";
     logs_client, LogsClient, "Logs";
+    exec_client, ExecClient, "Exec";
 }
 
 servers! {
@@ -52,4 +57,5 @@ servers! {
     cluster_server, Cluster, ClusterServer, RPC_MESSAGE_BYTES_MAX, "Cluster";
     dispatcher_server, Dispatcher, DispatcherServer, RPC_MESSAGE_BYTES_MAX, "Dispatcher";
     logs_server, Logs, LogsServer, RPC_MESSAGE_BYTES_MAX, "Logs";
+    exec_server, Exec, ExecServer, EXEC_MESSAGE_BYTES_MAX, "Exec";
 }

@@ -1,6 +1,7 @@
 //! The stream of changes: in log order, each commit once, or a plain word that some were missed.
 
 use crate::{Object, ObjectId};
+use model::Timestamp;
 use std::sync::Arc;
 use tokio::sync::broadcast;
 
@@ -12,6 +13,8 @@ const BACKLOG_COMMITS: usize = 1024;
 pub struct Commit {
     /// Its log index.
     pub index: u64,
+    /// When it was proposed, by the clock of the manager that did: the same on every manager.
+    pub at: Timestamp,
     /// Each change, in order.
     pub deltas: Vec<Delta>,
 }

@@ -2,11 +2,11 @@
 
 use crate::{Kind, Object, ObjectId};
 use model::{
-    Cluster, Config, ConfigId, ConfigName, Dependency, Node, NodeId, Payload, PayloadId, Secret, SecretId, SecretName,
-    Service, ServiceId, ServiceName, Task, TaskId,
+    Cluster, Config, ConfigId, ConfigName, Dependency, Holding, Node, NodeId, NodeUsage, Payload, PayloadId, Secret,
+    SecretId, SecretName, Service, ServiceId, ServiceName, SlotKey, Task, TaskId,
 };
 use rpds::RedBlackTreeMapSync as Map;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 /// The whole state at one log index.
 #[derive(Debug, Clone, Default)]
@@ -19,8 +19,10 @@ pub struct Snapshot {
     /// from the objects alone: a manager that was restored from a snapshot knows nothing else.
     service_names: Map<ServiceName, Map<ServiceId, ()>>,
     tasks: Map<TaskId, Arc<Task>>,
-    tasks_of_service: Map<ServiceId, Map<(u64, TaskId), Arc<Task>>>,
+    tasks_of_service: Map<ServiceId, Map<InService, Arc<Task>>>,
     tasks_on_node: Map<NodeId, Map<TaskId, Arc<Task>>>,
+    /// What tasks hold of the nodes on which they hold something.
+    usage: Map<NodeId, Arc<NodeUsage>>,
     unplaced: Map<TaskId, Arc<Task>>,
     secrets: Map<SecretId, Arc<Secret>>,
     secret_names: Map<SecretName, Map<SecretId, ()>>,
@@ -31,7 +33,17 @@ pub struct Snapshot {
     given: Map<PayloadId, Map<TaskId, ()>>,
     /// The services whose spec names a secret or config.
     services_naming: Map<ObjectId, Map<ServiceId, ()>>,
+    /// The services with tasks for nodes: each change of a node concerns them.
+    global_services: Map<ServiceId, ()>,
+    /// Versions of data that are not those which their secret or config has now.
+    outdated_payloads: Map<PayloadId, ()>,
 }
+
+/// A task in its service: its place there, and its id.
+type InService = (SlotKey, TaskId);
+
+/// No id is lower.
+static LOWEST_TASK: LazyLock<TaskId> = LazyLock::new(|| "0".repeat(25).parse().expect("25 zeros are an id"));
 
 // === impl Snapshot ===
 
@@ -81,7 +93,7 @@ impl Snapshot {
         self.tasks.values()
     }
 
-    /// The tasks of a service, by slot and then id; also those of a service that is gone.
+    /// The tasks of a service, by their place in it and then by id; also those of a service that is gone.
     pub fn tasks_of_service(&self, id: &ServiceId) -> impl Iterator<Item = &Arc<Task>> {
         self.tasks_of_service.get(id).into_iter().flat_map(|m| m.values())
     }
@@ -89,6 +101,11 @@ impl Snapshot {
     /// The tasks that have this node, by id.
     pub fn tasks_on_node(&self, id: &NodeId) -> impl Iterator<Item = &Arc<Task>> {
         self.tasks_on_node.get(id).into_iter().flat_map(|m| m.values())
+    }
+
+    /// What tasks hold of the node; `None` when they hold nothing.
+    pub fn usage_of(&self, node: &NodeId) -> Option<&Arc<NodeUsage>> {
+        self.usage.get(node)
     }
 
     /// The services that have tasks, whether or not they are still there themselves.
@@ -145,6 +162,17 @@ impl Snapshot {
     /// All versions of all data, by id.
     pub fn payloads(&self) -> impl ExactSizeIterator<Item = &Arc<Payload>> {
         self.payloads.values()
+    }
+
+    /// The services whose tasks belong to nodes, by id.
+    pub fn global_services(&self) -> impl Iterator<Item = &ServiceId> {
+        self.global_services.keys()
+    }
+
+    /// The versions of data that are not those which their secret or config has now, by id: they are kept only as long as
+    /// somebody has them.
+    pub fn outdated_payloads(&self) -> impl Iterator<Item = &Arc<Payload>> {
+        self.outdated_payloads.keys().filter_map(|id| self.payloads.get(id))
     }
 
     /// The services whose spec names the secret or config, by id.
@@ -209,7 +237,14 @@ impl Snapshot {
     }
 
     pub(crate) fn put(&mut self, object: Object) {
-        self.take(&object.id());
+        let old = self.remove(&object.id());
+        if let (Object::Task(new), old) = (&object, old) {
+            let old = match &old {
+                Some(Object::Task(old)) => Some(old.as_ref()),
+                _ => None,
+            };
+            self.account(old, Some(new));
+        }
         match object {
             Object::Cluster(o) => self.cluster = Some(o),
             Object::Node(o) => self.nodes.insert_mut(o.id.clone(), o),
@@ -217,24 +252,51 @@ impl Snapshot {
                 add(&mut self.service_names, &o.spec.name, &o.id);
                 let named = o.spec.task.container.dependencies();
                 named.for_each(|d| add(&mut self.services_naming, &(&d).into(), &o.id));
+                if o.spec.mode.is_global() {
+                    self.global_services.insert_mut(o.id.clone(), ());
+                }
                 self.services.insert_mut(o.id.clone(), o);
             }
             Object::Task(o) => self.put_task(o),
             Object::Secret(o) => {
                 add(&mut self.secret_names, &o.spec.name, &o.id);
+                let of = Dependency::Secret(o.id.clone());
                 self.secrets.insert_mut(o.id.clone(), o);
+                self.mark_outdated(&of);
             }
             Object::Config(o) => {
                 add(&mut self.config_names, &o.spec.name, &o.id);
+                let of = Dependency::Config(o.id.clone());
                 self.configs.insert_mut(o.id.clone(), o);
+                self.mark_outdated(&of);
             }
-            Object::Payload(o) => self.payloads.insert_mut(o.id.clone(), o),
+            Object::Payload(o) => {
+                let of = o.id.of.clone();
+                self.payloads.insert_mut(o.id.clone(), o);
+                self.mark_outdated(&of);
+            }
+        }
+    }
+
+    /// Notes which of the few versions of some data are not the present one.
+    fn mark_outdated(&mut self, of: &Dependency) {
+        let current = match of {
+            Dependency::Secret(id) => self.secrets.get(id).map(|s| s.data_version),
+            Dependency::Config(id) => self.configs.get(id).map(|c| c.data_version),
+        };
+        let versions: Vec<PayloadId> = self.payloads_of(of).map(|p| p.id.clone()).collect();
+        for id in versions {
+            if current == Some(id.version) {
+                self.outdated_payloads.remove_mut(&id);
+            } else {
+                self.outdated_payloads.insert_mut(id, ());
+            }
         }
     }
 
     fn put_task(&mut self, task: Arc<Task>) {
         let mut of_service = self.tasks_of_service.get(&task.service_id).cloned().unwrap_or_default();
-        of_service.insert_mut((task.slot, task.id.clone()), task.clone());
+        of_service.insert_mut(in_service(&task), task.clone());
         self.tasks_of_service.insert_mut(task.service_id.clone(), of_service);
         if let Some(node) = &task.node_id {
             let mut on_node = self.tasks_on_node.get(node).cloned().unwrap_or_default();
@@ -251,6 +313,15 @@ impl Snapshot {
 
     /// Removes an object and returns it.
     pub(crate) fn take(&mut self, id: &ObjectId) -> Option<Object> {
+        let old = self.remove(id)?;
+        if let Object::Task(task) = &old {
+            self.account(Some(task), None);
+        }
+        Some(old)
+    }
+
+    /// The same, before it is known whether another version of it takes its place.
+    fn remove(&mut self, id: &ObjectId) -> Option<Object> {
         let old = self.get(id)?;
         match &old {
             Object::Cluster(_) => self.cluster = None,
@@ -258,6 +329,7 @@ impl Snapshot {
             Object::Service(o) => {
                 self.services.remove_mut(&o.id);
                 subtract(&mut self.service_names, &o.spec.name, &o.id);
+                self.global_services.remove_mut(&o.id);
                 let named = o.spec.task.container.dependencies();
                 named.for_each(|d| subtract(&mut self.services_naming, &(&d).into(), &o.id));
             }
@@ -265,12 +337,17 @@ impl Snapshot {
             Object::Secret(o) => {
                 self.secrets.remove_mut(&o.id);
                 subtract(&mut self.secret_names, &o.spec.name, &o.id);
+                self.mark_outdated(&Dependency::Secret(o.id.clone()));
             }
             Object::Config(o) => {
                 self.configs.remove_mut(&o.id);
                 subtract(&mut self.config_names, &o.spec.name, &o.id);
+                self.mark_outdated(&Dependency::Config(o.id.clone()));
             }
-            Object::Payload(o) => drop(self.payloads.remove_mut(&o.id)),
+            Object::Payload(o) => {
+                self.payloads.remove_mut(&o.id);
+                self.outdated_payloads.remove_mut(&o.id);
+            }
         }
         Some(old)
     }
@@ -282,7 +359,7 @@ impl Snapshot {
             task.spec.container.payloads().for_each(|p| subtract(&mut self.given, &p, &task.id));
         }
         if let Some(of_service) = self.tasks_of_service.get(&task.service_id) {
-            let rest = of_service.remove(&(task.slot, task.id.clone()));
+            let rest = of_service.remove(&in_service(task));
             if rest.is_empty() {
                 self.tasks_of_service.remove_mut(&task.service_id);
             } else {
@@ -298,6 +375,63 @@ impl Snapshot {
             }
         }
     }
+}
+
+// === usage ===
+
+impl Snapshot {
+    /// Brings the usage of nodes up to date with a task that was `old` and becomes `new`, while neither is in the indexes. Only
+    /// its slot is looked at, so it costs what the slot has tasks.
+    fn account(&mut self, old: Option<&Task>, new: Option<&Task>) {
+        let place = |t: &Task| (t.service_id.clone(), t.slot_key());
+        if let (Some(old), Some(new)) = (old, new)
+            && old.holds_as(new)
+            && place(old) == place(new)
+        {
+            return;
+        }
+        let holding = [old, new].map(|t| t.filter(|t| t.holds_its_node()));
+        let [Some(a), Some(b)] = holding else {
+            let one = holding.into_iter().flatten().next();
+            one.into_iter().for_each(|t| self.recount(t, old, new));
+            return;
+        };
+        // A task does not move, but what is true of an index must not depend on that.
+        self.recount(a, Some(a), None);
+        self.recount(b, None, Some(b));
+    }
+
+    /// Replaces what the slot of `like` holds on its node: the other tasks there with `old`, by the others with `new`.
+    fn recount(&mut self, like: &Task, old: Option<&Task>, new: Option<&Task>) {
+        let Some(node) = &like.node_id else { return };
+        let others: Vec<Arc<Task>> = self.beside(like, node).cloned().collect();
+        let with = |task: Option<&Task>| {
+            let task = task.filter(|t| t.holds_its_node());
+            (task.is_some() || !others.is_empty()).then(|| Holding::of(others.iter().map(Arc::as_ref).chain(task)))
+        };
+        let mut usage = self.usage.get(node).map_or_else(NodeUsage::default, |u| u.as_ref().clone());
+        with(old).iter().for_each(|h| usage.subtract(h));
+        with(new).iter().for_each(|h| usage.add(h));
+        if usage.is_empty() {
+            self.usage.remove_mut(node);
+        } else {
+            self.usage.insert_mut(node.clone(), Arc::new(usage));
+        }
+    }
+
+    /// The other tasks of its slot that hold something on the node.
+    fn beside(&self, task: &Task, node: &NodeId) -> impl Iterator<Item = &Arc<Task>> {
+        let key = task.slot_key();
+        let of_service = self.tasks_of_service.get(&task.service_id);
+        let from = (key.clone(), LOWEST_TASK.clone());
+        let of_slot = of_service.into_iter().flat_map(move |tasks| tasks.range(from.clone()..));
+        let of_slot = of_slot.take_while(move |((k, _), _)| *k == key).map(|(_, t)| t);
+        of_slot.filter(|t| t.id != task.id && t.node_id.as_ref() == Some(node) && t.holds_its_node())
+    }
+}
+
+fn in_service(task: &Task) -> InService {
+    (task.slot_key(), task.id.clone())
 }
 
 /// Notes in an index that `id` is found under `key`.

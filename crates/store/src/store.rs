@@ -82,7 +82,7 @@ impl Store {
         };
         *self.current.write().unwrap_or_else(PoisonError::into_inner) = next;
         if !deltas.is_empty() {
-            feed.publish(Commit { index, deltas });
+            feed.publish(Commit { index, at: transaction.at, deltas });
         }
         outcome
     }

@@ -56,6 +56,20 @@ pub(crate) fn command(args: &[String]) -> Result<(), String> {
 /// Finds an engine, or makes one; with what the tests use beside it.
 pub(crate) fn ensure() -> Result<Docker, String> {
     let engine = find_or_start()?;
+    for_tests();
+    Ok(engine)
+}
+
+/// Sees that there is what engines of the tests' own are made with, where none has to run before.
+pub(crate) fn ensure_programs() -> Result<(), String> {
+    if !run::found("dockerd") {
+        install("docker.io", &[])?;
+    }
+    for_tests();
+    Ok(())
+}
+
+fn for_tests() {
     for (program, package) in [("ip", "iproute2"), ("iptables", "iptables"), ("docker", "docker-cli")] {
         // Without them some tests fail, and say what they miss; everything else goes on.
         if !run::found(program)
@@ -64,7 +78,6 @@ pub(crate) fn ensure() -> Result<Docker, String> {
             eprintln!("docker: no `{program}`: {reason}");
         }
     }
-    Ok(engine)
 }
 
 fn find_or_start() -> Result<Docker, String> {

@@ -39,6 +39,7 @@ cargo xtask deny                sources, bans, licences and advisories of all de
 cargo xtask advisories          the advisories alone: needs a way to github.com, and says when it has none
 cargo xtask chaos [SCENARIO…]   the chaos tests, on real processes and a real Docker Engine
 cargo xtask conformance [TEST…] the unmodified docker CLI against a cluster
+cargo xtask compare [--write]   the same commands to a real Docker Swarm: what differs without an explanation fails
 cargo xtask bench [--quick] [--rows 1,2]   speed and size, beside Docker Swarm's in the same run
 cargo xtask bench --help        what else it can do
 cargo xtask docker up|down      the private Docker Engine that the tests use when the machine runs none
@@ -61,6 +62,7 @@ fn main() -> ExitCode {
         "demo" => tools::demo(rest),
         "chaos" => tools::chaos(rest),
         "conformance" => tools::conformance(rest),
+        "compare" => tools::compare(rest),
         "bench" => bench::command(rest),
         "docker" => docker::command(rest),
         "help" | "--help" | "-h" => {

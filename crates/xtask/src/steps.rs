@@ -101,6 +101,15 @@ pub(crate) const STEPS: &[Step] = &[
         work: |context| context.harness("conformance"),
     },
     Step {
+        name: "compare",
+        about: "the same commands to a real Docker Swarm",
+        minutes_max: 10,
+        work: |context| match tools::compare_command(&[]) {
+            Ok(mut compare) => context.tests(&mut compare),
+            Err(error) => Outcome::failed(error),
+        },
+    },
+    Step {
         name: "chaos",
         about: "real processes, a real Docker Engine, real faults",
         minutes_max: 15,
@@ -140,12 +149,12 @@ fn unit(context: &mut Context) -> Outcome {
         Ok(host) => host,
         Err(error) => return Outcome::failed(error),
     };
-    // The tests of swarmlite-tests need an engine and have steps of their own; its library's are few and included.
+    // The tests of swarmlite-tests need an engine and have steps of their own; those of its library and programs are included.
     let args =
         ["test", "--workspace", "--no-fail-fast", "--exclude", "swarmlite-tests", "--exclude", "swarmlite-simulation"];
     let first = context.tests(run::cargo(&args).env(POWER_CUTS, "1").env("DOCKER_HOST", host));
     context.step = "unit-harness";
-    first.and(context.tests(&mut run::cargo(&["test", "--package", "swarmlite-tests", "--lib"])))
+    first.and(context.tests(&mut run::cargo(&["test", "--package", "swarmlite-tests", "--lib", "--bins"])))
 }
 
 fn power_cut(context: &mut Context) -> Outcome {

@@ -8,6 +8,9 @@ pub(crate) const ENV_DOCKER_HOST: &str = "SWARMLITE_TEST_DOCKER_HOST";
 /// Where the tests find the `swarmlite` binary.
 pub(crate) const ENV_BINARY: &str = "SWARMLITE_TEST_BINARY";
 
+/// Where the record of the comparison with Docker Swarm is kept.
+const COMPARISON: &str = "docs/comparison.md";
+
 /// Builds the product and the harness.
 pub(crate) fn build(release: bool) -> Command {
     let mut args = vec!["build", "--package", "swarmlite", "--package", "swarmlite-tests", "--bins"];
@@ -54,6 +57,26 @@ pub(crate) fn chaos(args: &[String]) -> Result<(), String> {
 
 pub(crate) fn conformance(args: &[String]) -> Result<(), String> {
     one_test("conformance", args)
+}
+
+/// The same commands to a real Docker Swarm and to Swarmlite. `--write` alone writes the record where it is kept.
+pub(crate) fn compare(args: &[String]) -> Result<(), String> {
+    run::show(&mut build(false))?;
+    run::show(&mut compare_command(args)?)
+}
+
+/// [`compare`], once everything is built. Both sides have engines of their own: only the programs must be there.
+pub(crate) fn compare_command(args: &[String]) -> Result<Command, String> {
+    docker::ensure_programs()?;
+    let mut compare = Command::new(run::target().join("debug/swarmlite-compare"));
+    for arg in args {
+        compare.arg(arg);
+        if arg == "--write" {
+            compare.arg(run::root().join(COMPARISON));
+        }
+    }
+    equip(&mut compare, None, false);
+    Ok(compare)
 }
 
 fn one_test(name: &str, args: &[String]) -> Result<(), String> {

@@ -1,7 +1,7 @@
-//! Templates in secrets and configs, as users write them.
+//! Templates in secrets, configs and containers, as users write them.
 
 use super::{Taker, Target, must, texts};
-use model::Template;
+use model::{Template, limits::SEPARATOR_BYTES_MAX};
 use std::convert::Infallible;
 
 pub(super) const TARGET: Target = Target {
@@ -12,6 +12,8 @@ pub(super) const TARGET: Target = Target {
             "listen {{.Node.Hostname}}:{{env \"PORT\"}}\nname {{.Service.Name}}.{{.Task.Slot}}\n",
             "a {{- /* nothing */ -}} {{ secret \"keys/api\" }}{{config `/etc/a`}}",
             "{{\"{{\"}} {{`}}`}}",
+            "{{if eq .Task.Slot \"1\"}}a{{else if not (index .Service.Labels \"x\")}}b{{else}}c{{end}}",
+            "{{join \"-\" .Service.Name (printf \"%s%%\" .Task.Slot)}}{{.Task.ID | print \"a\"}}",
         ])
     },
     words: &[
@@ -27,6 +29,15 @@ pub(super) const TARGET: Target = Target {
         b".Task.ID",
         b"secret ",
         b"env ",
+        b"{{if ",
+        b"{{else}}",
+        b"{{end}}",
+        b"join ",
+        b"printf ",
+        b"eq ",
+        b"(",
+        b")",
+        b"|",
         b"\xff",
         b"\n",
     ],
@@ -43,9 +54,10 @@ fn start() -> Taker {
             Ok::<_, Infallible>(Vec::new())
         });
         let Ok(filled) = filled;
-        must(values == template.values().count(), || "a value is put in more than once".into())?;
-        // A string is shorter than its action, and what is trimmed is gone.
-        must(filled.len() <= input.len(), || format!("{} bytes became {}", input.len(), filled.len()))?;
+        must(values <= template.values().count(), || "a value is asked for more than once".into())?;
+        // A string is shorter than its action, what is trimmed is gone, and separators are bounded. The shortest action that
+        // says `true` or `false` is longer than that.
+        must(filled.len() <= input.len() + SEPARATOR_BYTES_MAX, || format!("{} bytes became {}", input.len(), filled.len()))?;
         let plain = !input.windows(2).any(|w| w == b"{{");
         must(!plain || filled == input, || "text without an action did not stay as it was".into())
     })

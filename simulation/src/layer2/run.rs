@@ -3,7 +3,7 @@
 use super::faults::{CALM, Kind, Shape, rage, regroup};
 use super::manager::Manager;
 use super::runtime::{panic_text, sleep, within};
-use super::user::{NAMES, User};
+use super::user::{LABEL, LABEL_VALUES, NAMES, User};
 use super::worker::{HEARTBEAT, Loss};
 use super::world::{Phase, World};
 use crate::layer3::{Bug, Options};
@@ -174,11 +174,14 @@ fn inventory(world: &World) -> Transaction {
         removed_nodes: BTreeMap::new(),
         security: Default::default(),
     });
-    for worker in &world.workers {
+    for (n, worker) in world.workers.iter().enumerate() {
         tx.create(Node {
             id: worker.id.clone(),
             meta: Meta::default(),
-            spec: NodeSpec::default(),
+            spec: NodeSpec {
+                labels: [(LABEL.to_owned(), LABEL_VALUES[n % LABEL_VALUES.len()].to_owned())].into(),
+                ..NodeSpec::default()
+            },
             description: Some(NodeDescription {
                 hostname: worker.name.clone(),
                 platform: Platform { architecture: "x86_64".into(), os: "linux".into() },

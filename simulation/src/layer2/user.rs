@@ -6,8 +6,9 @@ use super::world::{Phase, World};
 use crate::history::{Ask, Mark, Operation, Told};
 use crate::rng::SeededRand;
 use model::{
-    Availability, ContainerSpec, FailureAction, Meta, Mode, Node, ResourceRequirements, Resources, RestartPolicy,
-    Service, ServiceSpec, TaskSpec, UpdateConfig, UpdateOrder,
+    Availability, Concurrency, ContainerSpec, CronSpec, FailureAction, JobRun, Meta, Mode, Node, Placement, Preference,
+    Progress, ResourceRequirements, Resources, RestartPolicy, Service, ServiceSpec, TaskSpec, Timestamp, UpdateConfig,
+    UpdateOrder, UpdateState, UpdateStatus,
 };
 use seams::RandExt as _;
 use std::collections::BTreeMap;
@@ -17,6 +18,11 @@ use store::{Change, Check, Conflict, Kind, ObjectId, ProposeError, StoreClient a
 
 /// Users look for the same few names, so that they meet.
 pub(super) const NAMES: [&str; 5] = ["web", "api", "db", "job", "cron"];
+/// Its failed updates are rolled back, and with them the mark that the last user left: what users are told of it is not judged.
+const ROLLED_BACK: &str = "db";
+/// The label of nodes that some services ask for, and the values that it has.
+pub(super) const LABEL: &str = "disk";
+pub(super) const LABEL_VALUES: [&str; 2] = ["ssd", "hdd"];
 /// Replicas of a service at most.
 const REPLICAS_MAX: u64 = 4;
 /// How long a user waits.
@@ -73,7 +79,9 @@ impl User {
         world.event(&self.name, format_args!("{name}: {ask:?} -> {told:?}"));
         if let Some(told) = told {
             let operation = Operation { client: self.name.clone(), ask, told, called, answered: world.elapsed() };
-            world.desk.lock().history.add(name, operation);
+            if name != ROLLED_BACK {
+                world.desk.lock().history.add(name, operation);
+            }
         }
     }
 
@@ -100,8 +108,16 @@ impl User {
             .at(world, |life| async move {
                 let mut tx = Transaction::new(life.wall());
                 tx.check(Check::NameFree { kind: Kind::Service, name: name.to_owned() });
-                let meta = Meta::default();
-                tx.create(Service { id, meta, spec, spec_version: 1, previous_spec: None, update_status: None });
+                let (meta, job) = (Meta::default(), spec.mode.is_job().then(|| first_run(life.wall())));
+                tx.create(Service {
+                    id,
+                    meta,
+                    spec,
+                    spec_version: 1,
+                    previous_spec: None,
+                    update_status: None,
+                    progress: Progress { job, ..Progress::default() },
+                });
                 life.client.propose(tx).await
             })
             .await;
@@ -116,9 +132,14 @@ impl User {
         let mut spec = old.spec.clone();
         spec.labels.insert("mark".into(), new.to_string());
         if self.rand.chance(600) {
-            spec.mode = Mode::Replicated { replicas: self.rand.between(0, REPLICAS_MAX) };
+            spec.mode = self.mode(name);
         }
-        if self.rand.chance(400) {
+        // A user who wants back what was before says nothing else.
+        let back = old.previous_spec.clone().filter(|_| !spec.mode.is_job() && self.rand.chance(150));
+        let is_back = back.is_some();
+        if let Some(previous) = back {
+            spec = ServiceSpec { labels: spec.labels, ..previous };
+        } else if self.rand.chance(400) {
             let task = Arc::make_mut(&mut spec.task);
             task.container.image = format!("app:{}", self.rand.below(5));
         }
@@ -126,11 +147,14 @@ impl User {
         let updated = self
             .at(world, |life| async move {
                 let mut tx = Transaction::new(life.wall());
+                let (now, spec_version) = (life.wall(), old.spec_version + 1);
+                let next = |run: JobRun| JobRun { iteration: run.iteration + 1, last_execution: now };
                 tx.update(Service {
                     previous_spec: Some(old.spec.clone()),
                     spec,
-                    spec_version: old.spec_version + 1,
-                    update_status: None,
+                    spec_version,
+                    update_status: is_back.then(|| rolled_back(spec_version, now)),
+                    progress: Progress { job: old.progress.job.map(next), ..old.progress.clone() },
                     ..old
                 });
                 life.client.propose(tx).await
@@ -170,6 +194,10 @@ impl User {
 
     async fn change_node(&self, world: &Arc<World>) {
         let Some(worker) = self.rand.pick(&world.workers).map(|w| w.id.clone()) else { return };
+        if self.rand.chance(400) {
+            let value = *self.rand.pick(&LABEL_VALUES).expect("there are some");
+            return self.set_label(world, worker, value).await;
+        }
         let availability = *self
             .rand
             .pick(&[Availability::Active, Availability::Active, Availability::Pause, Availability::Drain])
@@ -197,6 +225,50 @@ impl User {
         done.is_some()
     }
 
+    /// Gives a node another value of the label that services ask for.
+    async fn set_label(&self, world: &Arc<World>, id: model::NodeId, value: &'static str) {
+        let changed = self
+            .at(world, |life| async move {
+                let snapshot = life.client.current().await.ok()?;
+                let mut node = Node::clone(snapshot.node(&id)?);
+                if node.spec.labels.insert(LABEL.into(), value.into()).as_deref() != Some(value) {
+                    let mut tx = Transaction::new(life.wall());
+                    tx.update(node);
+                    life.client.propose(tx).await.ok()?;
+                }
+                Some(id)
+            })
+            .await;
+        let done = changed.flatten().flatten();
+        done.iter().for_each(|id| world.event(&self.name, format_args!("node {} has {value}", world.name_of(id))));
+    }
+
+    /// A service keeps its mode; each name has its own.
+    fn mode(&self, name: &str) -> Mode {
+        match name {
+            "api" => Mode::Global,
+            "job" => Mode::ReplicatedJob {
+                max_concurrent: self.rand.between(0, 2),
+                total_completions: self.rand.between(0, REPLICAS_MAX),
+            },
+            "cron" => Mode::GlobalJob,
+            _ => Mode::Replicated { replicas: self.rand.between(0, REPLICAS_MAX) },
+        }
+    }
+
+    fn placement(&self) -> Option<Placement> {
+        let constraint = |value: &&str| format!("node.labels.{LABEL}=={value}").parse().expect("it is a constraint");
+        let asks = self.rand.pick(&LABEL_VALUES).filter(|_| self.rand.chance(300));
+        let spread = Preference::Spread(format!("node.labels.{LABEL}"));
+        let placement = Placement {
+            constraints: asks.map(constraint).into_iter().collect(),
+            preferences: if self.rand.chance(300) { vec![spread] } else { Vec::new() },
+            max_replicas: if self.rand.chance(200) { self.rand.between(1, 3) } else { 0 },
+            ..Placement::default()
+        };
+        (placement != Placement::default()).then_some(placement)
+    }
+
     fn spec(&self, name: &str, mark: Mark) -> ServiceSpec {
         let restart = RestartPolicy {
             delay: Some(self.rand.millis(0, 1500)),
@@ -207,29 +279,65 @@ impl User {
             parallelism: self.rand.below(3),
             delay: self.rand.millis(0, 300),
             monitor: Some(self.rand.millis(0, 500)),
-            failure_action: if self.rand.chance(500) { FailureAction::Pause } else { FailureAction::Continue },
+            failure_action: match self.rand.below(2) {
+                _ if name == ROLLED_BACK => FailureAction::Rollback,
+                0 => FailureAction::Pause,
+                _ => FailureAction::Continue,
+            },
             order: if self.rand.chance(300) { UpdateOrder::StartFirst } else { UpdateOrder::StopFirst },
             ..UpdateConfig::default()
         };
         let reserved = Resources { nano_cpus: 500_000_000, memory_bytes: 64 << 20 };
         let task = TaskSpec {
             container: ContainerSpec { image: "app:0".into(), ..ContainerSpec::default() },
-            resources: self
-                .rand
-                .chance(300)
-                .then_some(ResourceRequirements { limits: None, reservations: Some(reserved) }),
+            resources: self.rand.chance(300).then_some(ResourceRequirements {
+                limits: None,
+                reservations: Some(reserved),
+                ..ResourceRequirements::default()
+            }),
             restart: Some(restart),
+            placement: self.placement(),
             ..TaskSpec::default()
         };
+        let mode = self.mode(name);
+        // With a schedule, or without.
+        let cron = (name == "cron" && self.rand.chance(500)).then(|| CronSpec {
+            schedule: "* * * * *".parse().expect("it is a schedule"),
+            timezone: "UTC".parse().expect("it is a time zone"),
+            missed_run_window: Duration::from_secs(30),
+            concurrency: *self
+                .rand
+                .pick(&[Concurrency::Forbid, Concurrency::Allow, Concurrency::Replace])
+                .expect("there are some"),
+            history: 2,
+        });
         ServiceSpec {
             name: name.parse().expect("the names are good"),
             labels: BTreeMap::from([("mark".into(), mark.to_string())]),
             task: Arc::new(task),
-            mode: Mode::Replicated { replicas: self.rand.between(0, REPLICAS_MAX) },
-            update: Some(update),
+            update: (!mode.is_job()).then_some(update),
+            mode,
             rollback: None,
             endpoint: None,
+            cron,
+            backoff: Default::default(),
         }
+    }
+}
+
+/// The API gives a new job its first run.
+fn first_run(now: Timestamp) -> JobRun {
+    JobRun { iteration: 0, last_execution: now }
+}
+
+/// What the API writes when a user asks for what was before.
+fn rolled_back(spec_version: u64, now: Timestamp) -> UpdateStatus {
+    UpdateStatus {
+        state: UpdateState::RollbackStarted,
+        started_at: now,
+        completed_at: None,
+        message: "manually requested rollback".into(),
+        spec_version,
     }
 }
 

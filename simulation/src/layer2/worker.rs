@@ -280,6 +280,7 @@ impl Local {
             Ready if task.desired < Running => return,
             Ready => Starting,
             Running if rand.chance(failures) => return self.end(Failed, "task: non-zero exit (1)", at),
+            Running if task.job_iteration.is_some() => return self.end(Complete, "", at),
             Running if rand.chance(failures / 4) => return self.end(Complete, "", at),
             Running => return,
             _ => Running,
@@ -290,6 +291,12 @@ impl Local {
         if next == Running {
             self.status.running_at = Some(at);
         }
-        self.next = now + rand.millis(0, if next == Preparing { 800 } else { 100 });
+        let is_job = task.job_iteration.is_some();
+        self.next = now
+            + match next {
+                Preparing => rand.millis(0, 800),
+                Running if is_job => rand.millis(100, 3000),
+                _ => rand.millis(0, 100),
+            };
     }
 }

@@ -95,6 +95,7 @@ impl Machine {
         let options = EmbeddedOptions {
             hostname: name.to_owned(),
             resources: Resources { nano_cpus: 4_000_000_000, memory_bytes: 8 << 30 },
+            ..EmbeddedOptions::default()
         };
         // The engine's containers live by a clock that nobody sets.
         let engine = EmbeddedEngine::new(options, Arc::new(SimClock::default()), Arc::new(rand("engine")));

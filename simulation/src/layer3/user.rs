@@ -20,6 +20,10 @@ use std::time::Duration;
 const NAMES: [&str; 4] = ["the-web", "the-api", "the-db", "the-job"];
 /// Images with the embedded engine's manners: some are slow to pull, some do not stop when asked.
 const IMAGES: [&str; 5] = ["web:1", "web:2", "web:3", "slow:800", "stubborn"];
+/// Its failed updates are rolled back, and with them the mark that the last user left: what users are told of it is not judged.
+const ROLLED_BACK: &str = "the-db";
+/// Those of jobs: they end well after a while, or fail now and then.
+const JOB_IMAGES: [&str; 2] = ["exit:0:700", "exit:0:2500"];
 /// Replicas of a service at most.
 const REPLICAS_MAX: u64 = 4;
 
@@ -144,10 +148,28 @@ impl User {
         desk.marks
     }
 
+    /// A service keeps its mode; each name has its own.
+    fn mode(&self, name: &str) -> Value {
+        match name {
+            "the-api" => json!({ "Global": {} }),
+            "the-job" => json!({ "ReplicatedJob": {
+                "MaxConcurrent": self.rand.between(1, 2),
+                "TotalCompletions": self.rand.between(1, REPLICAS_MAX),
+            } }),
+            _ => json!({ "Replicated": { "Replicas": self.rand.between(0, REPLICAS_MAX) } }),
+        }
+    }
+
+    fn image(&self, name: &str) -> &'static str {
+        // A job ends, or it is over with the storm.
+        let images = if name == "the-job" { &JOB_IMAGES[..] } else { &IMAGES[..] };
+        self.rand.pick(images).expect("there are some")
+    }
+
     async fn create(&self, name: &str) {
         let mark = self.mark();
-        let replicas = self.rand.between(0, REPLICAS_MAX);
-        let image = self.rand.pick(&IMAGES).expect("there are some");
+        let image = self.image(name);
+        let mode = self.mode(name);
         let mut spec = json!({
             "Name": name,
             "Labels": { "mark": mark.to_string() },
@@ -155,9 +177,22 @@ impl User {
                 "ContainerSpec": { "Image": image, "StopGracePeriod": 2_000_000_000_u64 },
                 "RestartPolicy": { "Condition": "any", "Delay": 500_000_000_u64 },
             },
-            "Mode": { "Replicated": { "Replicas": replicas } },
-            "UpdateConfig": { "Parallelism": 1, "Monitor": 500_000_000_u64, "Order": "stop-first" },
+            "Mode": mode,
         });
+        if name != "the-job" {
+            let action = match self.rand.below(2) {
+                _ if name == ROLLED_BACK => "rollback",
+                0 => "pause",
+                _ => "continue",
+            };
+            let order = if self.rand.chance(300) { "start-first" } else { "stop-first" };
+            spec["UpdateConfig"] = json!({
+                "Parallelism": 1, "Monitor": 500_000_000_u64, "Order": order, "FailureAction": action,
+            });
+        }
+        if name == "the-db" {
+            spec["TaskTemplate"]["Placement"] = json!({ "MaxReplicas": 2 });
+        }
         let secrets = self.desk.lock().secrets.clone();
         if let Some(secret) = self.rand.pick(&secrets) {
             spec["TaskTemplate"]["ContainerSpec"]["Secrets"] = json!([{
@@ -173,11 +208,10 @@ impl User {
         let new = self.mark();
         seen.spec["Labels"]["mark"] = json!(new.to_string());
         if self.rand.chance(600) {
-            seen.spec["Mode"]["Replicated"]["Replicas"] = json!(self.rand.between(0, REPLICAS_MAX));
+            seen.spec["Mode"] = self.mode(name);
         }
         if self.rand.chance(400) {
-            let image = self.rand.pick(&IMAGES).expect("there are some");
-            seen.spec["TaskTemplate"]["ContainerSpec"]["Image"] = json!(image);
+            seen.spec["TaskTemplate"]["ContainerSpec"]["Image"] = json!(self.image(name));
         }
         let path = format!("/v1.44/services/{name}/update?version={}", seen.version);
         self.tell(name, Ask::Update { seen: seen.mark, new }, Method::POST, path, Some(&seen.spec)).await;
@@ -211,7 +245,9 @@ impl User {
         event!(self.name, "{name} at {to}: {what:?} -> {} ({status} {})", word(told), answer.message());
         if let Some(told) = told {
             let operation = Operation { client: self.name.clone(), ask: what, told, called, answered: trace::now() };
-            self.desk.lock().history.add(name, operation);
+            if name != ROLLED_BACK {
+                self.desk.lock().history.add(name, operation);
+            }
         }
         answer
     }

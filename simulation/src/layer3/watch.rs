@@ -7,7 +7,7 @@ use crate::oracle::{RaftLog, TrueLog, story};
 use bytes::Bytes;
 use engine::{ContainerPhase, ContainerState};
 use invariants::Violation;
-use model::{Node, NodeId, NodeState, TaskId};
+use model::{Mode, Node, NodeId, NodeState, TaskId};
 use node::ManagerWatch;
 use raft::{RaftView, Role};
 use std::collections::{BTreeMap, BTreeSet};
@@ -347,7 +347,13 @@ impl Watch {
             }
         }
         for service in snapshot.services() {
-            let (wanted, found) = (service.spec.replicas(), running.remove(service.spec.name.as_str()).unwrap_or(0));
+            let found = running.remove(service.spec.name.as_str()).unwrap_or(0);
+            let wanted = match service.spec.mode {
+                Mode::Replicated { replicas } => replicas,
+                Mode::Global => snapshot.nodes().filter(|n| n.status.state == NodeState::Ready).count() as u64,
+                // Whatever was to be done is done by now.
+                Mode::ReplicatedJob { .. } | Mode::GlobalJob => 0,
+            };
             if wanted != found {
                 out.push(format!("L4: {found} containers of {} run, {wanted} are wanted", service.spec.name));
             }

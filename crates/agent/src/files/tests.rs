@@ -1,7 +1,7 @@
 use super::*;
 use crate::step::Wanted;
 use crate::testing::a_task;
-use model::{ConfigReference, ConfigTarget, Dependency, FileMode, FileTarget, Given, SecretReference};
+use model::{ConfigReference, ConfigTarget, Dependency, FileMode, FileTarget, Given, Platform, SecretReference};
 use std::sync::Arc;
 
 fn payload(n: u8, version: u64) -> PayloadId {
@@ -32,7 +32,7 @@ fn node() -> NodeFacts {
 fn templated(text: &str) -> Order {
     let mut order = order(&[(1, None)], &[payload(0, 1)], true);
     let container = &mut Arc::make_mut(&mut Arc::make_mut(&mut order.task).spec).container;
-    container.env = vec!["A=1".into(), "B=".into(), "A=2".into()];
+    container.env = vec!["A=1".into(), "B=".into(), "A={{.Task.Slot}}+1".into()];
     container.configs = vec![ConfigReference {
         config_id: "c".repeat(25).parse().unwrap(),
         config_name: "conf".parse().unwrap(),
@@ -58,7 +58,7 @@ fn templates_are_filled_in_with_what_the_task_is_and_has() {
     let task = a_task(1);
     let text = "{{.Service.Name}} {{.Task.Name}} {{.Task.Slot}} {{.Node.ID}} {{.Node.Hostname}} {{.Node.Platform.OS}} \
                 {{.Node.Platform.Architecture}} {{env \"A\"}} {{env \"B\"}}{{env \"C\"}} {{secret \"s0\"}}";
-    let expected = format!("{} {} {} n1 host linux x86_64 2  hunter2", task.service_name, task.name(), task.slot);
+    let expected = format!("{} {} {} n1 host linux x86_64 1+1  hunter2", task.service_name, task.name(), task.slot);
     assert_eq!(filled(text), Ok(expected));
     let itself = filled("{{config \"/conf\"}}x").unwrap();
     assert_eq!(itself, "{{config \"/conf\"}}xx", "data is put in as it is, and never filled in again");

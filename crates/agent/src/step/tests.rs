@@ -89,7 +89,12 @@ fn the_life_of_a_task() {
         (WRunning, Running, exited(0), "complete `finished`".into()),
         (WRunning, Running, exited(1), "failed `was running` err `task: non-zero exit (1)`".into()),
         (WRunning, Starting, exited(3), "failed `was starting` err `task: non-zero exit (3)`".into()),
-        (WRunning, Starting, failed_start(), "failed `was starting` err `exec failed`".into()),
+        (
+            WRunning,
+            Starting,
+            failed_start(),
+            "failed `was starting` err `starting container failed: exec failed`".into(),
+        ),
         (WRunning, Starting, absent(), format!("failed `was starting` err `{no_container}`")),
         (WRunning, Running, absent(), format!("failed `was running` err `{no_container}`")),
         (WRunning, Running, created(), "failed `was running` err `the container was never started`".into()),
@@ -192,7 +197,7 @@ fn a_failure_is_retried_or_final() {
     assert_eq!(says(Action::Prepare, &fail, PREPARE_ATTEMPTS_MAX), "rejected `was preparing` err `boom`");
     assert_eq!(says(Action::Prepare, &away, 1000), "again after 5s, noted");
     assert_eq!(says(Action::Start, &hung, 2), "again after 400ms, noted");
-    assert_eq!(says(Action::Start, &fail, 1), "failed `was starting` err `boom`");
+    assert_eq!(says(Action::Start, &fail, 1), "failed `was starting` err `starting container failed: boom`");
     assert_eq!(says(stop, &fail, 100), "again after 5s");
     assert_eq!(says(Action::Look, &fail, 1), "again after 200ms");
     assert!(says(Action::Start, &EngineError::Failed(long), 1).ends_with("x…`"));

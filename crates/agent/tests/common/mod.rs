@@ -5,6 +5,8 @@
 use rpc::proto::dispatcher as proto;
 use rpc::proto::dispatcher::dispatcher_server::{Dispatcher, DispatcherServer};
 use rpc::proto::dispatcher::session_request::Body;
+use rpc::proto::exec::exec_server::{Exec, ExecServer};
+use rpc::proto::exec::{self as exec_proto, agent_message};
 use rpc::proto::logs::logs_server::{Logs, LogsServer};
 use rpc::proto::logs::{self as log_proto, subscription_message};
 use swarmlite_agent::{Agent, AgentConfig, Link, LinkError, NODE_LABEL, Position, SessionInfo};
@@ -54,15 +56,21 @@ pub(crate) struct Told {
     pub(crate) published: Vec<log_proto::PublishRequest>,
 }
 
+/// The way to and from an agent that answers a call.
+type Way = (mpsc::Receiver<exec_proto::ManagerMessage>, mpsc::Sender<agent_message::Body>);
+
 #[derive(Clone)]
 pub(crate) struct Manager {
     pub(crate) told: Arc<Mutex<Told>>,
     name: &'static str,
     updates: broadcast::Sender<proto::AssignmentsMessage>,
     subscriptions: broadcast::Sender<log_proto::SubscriptionMessage>,
+    calls: broadcast::Sender<exec_proto::Call>,
+    asked: Arc<Mutex<BTreeMap<String, Way>>>,
     connections: mpsc::Sender<io::Result<DuplexStream>>,
     alive: watch::Sender<bool>,
     sessions: Arc<AtomicUsize>,
+    calls_made: Arc<AtomicUsize>,
 }
 
 impl Manager {
@@ -73,13 +81,17 @@ impl Manager {
             name,
             updates: broadcast::Sender::new(64),
             subscriptions: broadcast::Sender::new(64),
+            calls: broadcast::Sender::new(256),
+            asked: Arc::default(),
             connections,
             alive: watch::Sender::new(true),
             sessions: Arc::default(),
+            calls_made: Arc::default(),
         };
         let server = Server::builder()
             .add_service(DispatcherServer::new(manager.clone()))
             .add_service(LogsServer::new(manager.clone()))
+            .add_service(ExecServer::new(manager.clone()))
             .serve_with_incoming(ReceiverStream::new(incoming));
         tasks.spawn("manager", async move { server.await.unwrap() });
         manager
@@ -108,6 +120,25 @@ impl Manager {
 
     pub(crate) fn subscribe(&self, message: subscription_message::Body) {
         self.subscriptions.send(log_proto::SubscriptionMessage { body: Some(message) }).unwrap();
+    }
+
+    /// Gives the agent a call: where its input goes, and what it says.
+    pub(crate) async fn ask(&self, what: exec_proto::call::What) -> Asked {
+        let (input, input_rx) = mpsc::channel(8);
+        let (say, said) = mpsc::channel(8);
+        let id = {
+            let mut asked = self.asked.lock();
+            let id = format!("call-{}", self.calls_made.fetch_add(1, Ordering::SeqCst));
+            asked.insert(id.clone(), (input_rx, say));
+            id
+        };
+        // Without a listener there is nobody to ask yet.
+        let call = exec_proto::Call { id, what: Some(what) };
+        while self.calls.receiver_count() == 0 {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        self.calls.send(call).unwrap();
+        Asked { input, said }
     }
 
     /// The newest status of a task.
@@ -263,6 +294,55 @@ impl Logs for Manager {
     }
 
     async fn relay(&self, _: Request<log_proto::Subscription>) -> Result<Response<Self::RelayStream>, Status> {
+        Err(Status::unimplemented("agents do not call this"))
+    }
+}
+
+/// A call that a manager has made.
+pub(crate) struct Asked {
+    pub(crate) input: mpsc::Sender<exec_proto::ManagerMessage>,
+    pub(crate) said: mpsc::Receiver<agent_message::Body>,
+}
+
+#[async_trait]
+impl Exec for Manager {
+    type ListenStream = BoxStream<'static, Result<exec_proto::Call, Status>>;
+    type AnswerStream = BoxStream<'static, Result<exec_proto::ManagerMessage, Status>>;
+    type RelayStream = BoxStream<'static, Result<exec_proto::AgentMessage, Status>>;
+
+    async fn listen(&self, _: Request<exec_proto::ListenRequest>) -> Result<Response<Self::ListenStream>, Status> {
+        self.check()?;
+        let stream = BroadcastStream::new(self.calls.subscribe()).filter_map(|m| std::future::ready(m.ok().map(Ok)));
+        Ok(Response::new(self.mortal(stream.boxed())))
+    }
+
+    async fn answer(
+        &self,
+        request: Request<Streaming<exec_proto::AgentMessage>>,
+    ) -> Result<Response<Self::AnswerStream>, Status> {
+        let mut messages = request.into_inner();
+        let first = messages.message().await?.and_then(|m| m.body);
+        let Some(agent_message::Body::CallId(id)) = first else { return Err(Status::invalid_argument("no call")) };
+        let (input, say) = self.asked.lock().remove(&id).ok_or_else(|| Status::not_found("no such call"))?;
+        let heard = messages.filter_map(move |message| {
+            let say = say.clone();
+            async move {
+                if let Some(body) = message.ok().and_then(|m| m.body) {
+                    let _the_test_has_heard_enough = say.send(body).await;
+                }
+                None
+            }
+        });
+        // It is over when the caller has gone.
+        let inputs = ReceiverStream::new(input).map(Some).chain(futures::stream::once(async { None }));
+        let stream = futures::stream::select(inputs, heard).take_while(|m| std::future::ready(m.is_some()));
+        Ok(Response::new(stream.filter_map(|m| std::future::ready(m.map(Ok))).boxed()))
+    }
+
+    async fn relay(
+        &self,
+        _: Request<Streaming<exec_proto::ManagerMessage>>,
+    ) -> Result<Response<Self::RelayStream>, Status> {
         Err(Status::unimplemented("agents do not call this"))
     }
 }
@@ -482,6 +562,11 @@ pub(crate) fn task(n: u8, image: &str) -> Task {
         desired: TaskState::Running,
         run_after: None,
         status: TaskStatus { state: TaskState::Assigned, ..TaskStatus::default() },
+        for_node: None,
+        job_iteration: None,
+        failures: 0,
+        inherited: None,
+        generic: Vec::new(),
     }
 }
 

@@ -1,9 +1,12 @@
 //! The cluster, both ways.
 
+use super::policy::policy;
+use super::service_in::log_driver;
+use super::service_out::log_driver as log_driver_out;
 use super::{time, version};
 use docker_api::{
     CaConfig, ClusterInfo, DispatcherConfig, EncryptionConfig, Failure, GoDuration, JoinTokens, OrchestrationConfig,
-    RaftConfig, Swarm, SwarmSpec, TlsInfo, unsupported_in_swarm_spec,
+    RaftConfig, Swarm, SwarmSpec, TaskDefaults, TlsInfo, unsupported_in_swarm_spec,
 };
 use model::{Cluster, ClusterSpec};
 use std::time::Duration;
@@ -79,6 +82,7 @@ fn spec_out(s: &ClusterSpec) -> SwarmSpec {
         },
         dispatcher: DispatcherConfig { heartbeat_period: s.heartbeat_period.into() },
         encryption_config: EncryptionConfig { auto_lock_managers: s.autolock },
+        task_defaults: TaskDefaults { log_driver: s.task_log_driver.as_ref().map(log_driver_out) },
         ..SwarmSpec::default()
     }
 }
@@ -92,7 +96,13 @@ pub(crate) fn apply_swarm_spec(sent: SwarmSpec, mut to: ClusterSpec) -> Result<C
         return Err(Failure::bad_request(unsupported));
     }
     check_raft(&sent.raft, &to)?;
+    to.policy = policy(&sent.labels)?;
     to.labels = sent.labels;
+    if let Some(driver) = sent.task_defaults.log_driver {
+        // One without a name and options is the engine's own again.
+        let says_something = !driver.name.is_empty() || !driver.options.is_empty();
+        to.task_log_driver = says_something.then(|| log_driver(driver));
+    }
     to.autolock = sent.encryption_config.auto_lock_managers;
     if let Some(limit) = sent.orchestration.task_history_retention_limit {
         to.task_history_retention_limit = limit;
@@ -111,7 +121,7 @@ pub(crate) fn apply_swarm_spec(sent: SwarmSpec, mut to: ClusterSpec) -> Result<C
         let expiry = sent.ca_config.node_cert_expiry.to_std();
         let long_enough = expiry.filter(|e| *e >= CERT_EXPIRY_MIN);
         to.node_cert_expiry = long_enough.ok_or_else(|| {
-            Failure::invalid(format_args!("minimum certificate expiry time is {}", GoDuration::from(CERT_EXPIRY_MIN)))
+            Failure::invalid(format_args!("minimum certificate expiry time is: {}", GoDuration::from(CERT_EXPIRY_MIN)))
         })?;
     }
     Ok(to)

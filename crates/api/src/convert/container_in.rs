@@ -1,10 +1,12 @@
 //! What a user sends for a container, to the model.
 
 use super::image::is_reference;
+use super::mount::mount_in;
+use super::privileges::privileges_in;
 use super::secret::references_in;
 use super::service_in::not_negative;
 use docker_api::{Failure, GoDuration};
-use model::{ContainerSpec, DnsConfig, Healthcheck, Mount, MountKind, Ulimit};
+use model::{ContainerSpec, DnsConfig, Healthcheck, HostAccess, Ulimit};
 use std::collections::BTreeSet;
 use std::time::Duration;
 
@@ -16,11 +18,12 @@ pub(super) fn container(c: docker_api::ContainerSpec) -> Result<ContainerSpec, F
     if !is_reference(&c.image) {
         return Err(Failure::invalid(format_args!("ContainerSpec: {:?} is not a valid repository/tag", c.image)));
     }
-    let mounts = c.mounts.into_iter().map(mount).collect::<Result<Vec<_>, _>>()?;
+    let mounts = c.mounts.into_iter().map(mount_in).collect::<Result<Vec<_>, _>>()?;
     let mut targets = BTreeSet::new();
     if let Some(twice) = mounts.iter().find(|m| !targets.insert(m.target.as_str())) {
         return Err(Failure::invalid(format_args!("ContainerSpec: duplicate mount point: {}", twice.target)));
     }
+    check_linux(&c.isolation, c.oom_score_adj)?;
     let grace = |d| not_negative(d, "ContainerSpec: StopGracePeriod cannot be negative");
     let mut spec = ContainerSpec {
         image: c.image,
@@ -49,9 +52,27 @@ pub(super) fn container(c: docker_api::ContainerSpec) -> Result<ContainerSpec, F
         registry_auth: None,
         secrets: Vec::new(),
         configs: Vec::new(),
+        oom_score_adj: c.oom_score_adj,
+        privileges: c.privileges.map(privileges_in).transpose()?,
+        // From the labels of the service.
+        host_access: HostAccess::default(),
     };
     references_in(c.secrets, c.configs, &mut spec)?;
     Ok(spec)
+}
+
+/// What an engine on Linux would refuse on the node, in its words (moby `daemon/daemon_unix.go`, `runconfig`).
+fn check_linux(isolation: &str, oom_score_adj: i64) -> Result<(), Failure> {
+    if !isolation.is_empty() && !isolation.eq_ignore_ascii_case("default") {
+        let shown: String = isolation.chars().take(64).collect();
+        return Err(Failure::bad_request(format_args!("invalid isolation {shown:?} on linux")));
+    }
+    if !(-1000..=1000).contains(&oom_score_adj) {
+        return Err(Failure::bad_request(format_args!(
+            "invalid value {oom_score_adj}, range for oom score adj is [-1000, 1000]"
+        )));
+    }
+    Ok(())
 }
 
 fn healthcheck(h: docker_api::HealthConfig) -> Result<Healthcheck, Failure> {
@@ -73,80 +94,4 @@ fn healthcheck(h: docker_api::HealthConfig) -> Result<Healthcheck, Failure> {
         retries: (h.retries != 0).then_some(h.retries),
         test: h.test,
     })
-}
-
-fn mount(m: docker_api::Mount) -> Result<Mount, Failure> {
-    let kind = match m.kind.as_str() {
-        "bind" => MountKind::Bind,
-        "volume" => MountKind::Volume,
-        "tmpfs" => MountKind::Tmpfs,
-        other => return Err(Failure::bad_request(format_args!("invalid MountType: {other:?}"))),
-    };
-    check_mount(&m, kind)?;
-    let bind = m.bind_options.unwrap_or_default();
-    let volume = m.volume_options.unwrap_or_default();
-    let driver = volume.driver_config.unwrap_or_default();
-    let tmpfs = m.tmpfs_options.unwrap_or_default();
-    Ok(Mount {
-        kind,
-        source: m.source,
-        target: m.target,
-        read_only: m.read_only,
-        consistency: m.consistency,
-        bind_propagation: bind.propagation,
-        bind_non_recursive: bind.non_recursive,
-        volume_no_copy: volume.no_copy,
-        volume_labels: volume.labels,
-        volume_driver: driver.name,
-        volume_driver_opts: driver.options,
-        volume_subpath: volume.subpath,
-        tmpfs_size_bytes: tmpfs.size_bytes,
-        tmpfs_mode: tmpfs.mode,
-    })
-}
-
-/// What the engine would refuse on the node, refused here (moby `volume/mounts/linux_parser.go`).
-fn check_mount(m: &docker_api::Mount, kind: MountKind) -> Result<(), Failure> {
-    let invalid =
-        |why: String| Err(Failure::invalid(format_args!("invalid mount config for type {:?}: {why}", m.kind)));
-    if m.target.is_empty() {
-        return invalid("field Target must not be empty".into());
-    }
-    if !m.target.starts_with('/') {
-        return invalid(format!("invalid mount path: '{}' mount path must be absolute", m.target));
-    }
-    if m.target.trim_end_matches('/').is_empty() {
-        return invalid(format!("invalid specification: destination can't be '{}'", m.target));
-    }
-    if m.bind_options.is_some() && kind != MountKind::Bind {
-        return invalid("field BindOptions must not be specified".into());
-    }
-    if m.volume_options.is_some() && kind != MountKind::Volume {
-        return invalid("field VolumeOptions must not be specified".into());
-    }
-    if m.tmpfs_options.is_some() && kind != MountKind::Tmpfs {
-        return invalid("field TmpfsOptions must not be specified".into());
-    }
-    match kind {
-        MountKind::Bind if m.source.is_empty() => invalid("field Source must not be empty".into()),
-        MountKind::Bind if !m.source.starts_with('/') => {
-            invalid(format!("invalid mount path: '{}' mount path must be absolute", m.source))
-        }
-        MountKind::Tmpfs if !m.source.is_empty() => invalid("field Source must not be specified".into()),
-        MountKind::Tmpfs if m.tmpfs_options.as_ref().is_some_and(|o| o.size_bytes < 0) => {
-            invalid("the size must not be negative".into())
-        }
-        _ => check_propagation(m),
-    }
-}
-
-fn check_propagation(m: &docker_api::Mount) -> Result<(), Failure> {
-    match m.bind_options.as_ref().map_or("", |b| b.propagation.as_str()) {
-        "" | "private" | "rprivate" | "shared" | "rshared" | "slave" | "rslave" => Ok(()),
-        other => Err(Failure::bad_request(format_args!("invalid MountPropagation: {other:?}"))),
-    }?;
-    match m.consistency.as_str() {
-        "" | "default" | "consistent" | "cached" | "delegated" => Ok(()),
-        other => Err(Failure::bad_request(format_args!("invalid mount consistency: {other:?}"))),
-    }
 }

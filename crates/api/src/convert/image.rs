@@ -1,7 +1,7 @@
 //! Image references: only whether a text is one (the grammar of distribution/reference).
 
 /// True for `[domain/]path[:tag][@digest]`.
-pub(super) fn is_reference(text: &str) -> bool {
+pub(crate) fn is_reference(text: &str) -> bool {
     let (name, digest) = text.split_once('@').map_or((text, None), |(n, d)| (n, Some(d)));
     if !digest.is_none_or(is_digest) {
         return false;

@@ -2,19 +2,32 @@
 
 mod cluster;
 mod container_in;
+mod forecast;
 mod image;
+mod labels;
+mod mount;
 mod node;
+mod placement;
+mod policy;
+mod privileges;
 mod secret;
 mod service_in;
 mod service_out;
 mod task;
+mod templates;
+mod versions;
+mod why;
 
 pub(crate) use cluster::{apply_swarm_spec, cluster_info, swarm};
+pub(crate) use forecast::forecast;
+pub(crate) use image::is_reference;
 pub(crate) use node::{availability, node, node_spec};
 pub(crate) use secret::{config, secret, templating};
 pub(crate) use service_in::service_spec;
 pub(crate) use service_out::{insert_defaults, service};
 pub(crate) use task::task;
+pub(crate) use versions::adjust_for_version;
+pub(crate) use why::why;
 
 use docker_api::{GoTime, ObjectVersion};
 use model::{Protocol, Timestamp};

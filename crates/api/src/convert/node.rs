@@ -4,16 +4,17 @@ use super::{time, version};
 use crate::swarm::{RaftView, Reachability};
 use crate::swarm_ca::node_tls;
 use docker_api::{
-    EngineDescription, Failure, ManagerStatus, Node, NodeDescription, NodeSpec, NodeStatus, PluginDescription,
+    DiscreteGenericResource, EngineDescription, Failure, ManagerStatus, NamedGenericResource, Node, NodeDescription,
+    NodeSpec, NodeStatus, PluginDescription,
 };
-use model::{Availability, NodeState, Role};
+use model::{Availability, GenericResource, NodeState, Role, SPARE_MANAGER_LABEL};
 
 /// A node, as this manager knows it.
 pub(crate) fn node(n: &model::Node, raft: Option<&RaftView>) -> Node {
     let description = n.description.as_ref().map(|d| NodeDescription {
         hostname: d.hostname.clone(),
         platform: platform(&d.platform),
-        resources: resources(d.resources),
+        resources: resources(d.resources, &d.generic),
         engine: EngineDescription {
             engine_version: d.engine.version.clone(),
             labels: d.engine.labels.clone(),
@@ -64,6 +65,12 @@ pub(crate) fn node_spec(s: NodeSpec) -> Result<model::NodeSpec, Failure> {
         "manager" => Role::Manager,
         _ => return Err(Failure::bad_request(format_args!("invalid Role: {:?}", s.role))),
     };
+    if let Some(value) = s.labels.get(SPARE_MANAGER_LABEL).filter(|v| !matches!(v.as_str(), "true" | "false")) {
+        let shown: String = value.chars().take(64).collect();
+        return Err(Failure::invalid(format_args!(
+            "invalid value {shown:?} of the node label {SPARE_MANAGER_LABEL}: give true or false"
+        )));
+    }
     Ok(model::NodeSpec { name: s.name, labels: s.labels, role, availability: availability(&s.availability)? })
 }
 
@@ -103,6 +110,21 @@ pub(super) fn platform(p: &model::Platform) -> docker_api::Platform {
     docker_api::Platform { architecture: p.architecture.clone(), os: p.os.clone() }
 }
 
-pub(super) fn resources(r: model::Resources) -> docker_api::Resources {
-    docker_api::Resources { nano_cpus: r.nano_cpus, memory_bytes: r.memory_bytes, ..docker_api::Resources::default() }
+pub(super) fn resources(r: model::Resources, generic: &[GenericResource]) -> docker_api::Resources {
+    docker_api::Resources {
+        nano_cpus: r.nano_cpus,
+        memory_bytes: r.memory_bytes,
+        generic_resources: generic.iter().map(generic_out).collect(),
+    }
+}
+
+pub(super) fn generic_out(g: &GenericResource) -> docker_api::GenericResource {
+    let mut shown = docker_api::GenericResource::default();
+    match g.clone() {
+        GenericResource::Named { kind, value } => shown.named = Some(NamedGenericResource { kind, value }),
+        GenericResource::Discrete { kind, amount } => {
+            shown.discrete = Some(DiscreteGenericResource { kind, value: amount });
+        }
+    }
+    shown
 }

@@ -1,74 +1,64 @@
 //! What a user sends for a service, to the model: in the order and the words of SwarmKit's validation.
 
 use super::container_in::container;
+use super::labels::extensions;
+use super::placement::{placement_in, resources_in};
+use super::templates;
 use docker_api::{Failure, GoDuration, unsupported_in_service_spec};
 use model::{
-    EndpointMode, EndpointSpec, FailureAction, Limits, LogDriver, Mode, Placement, Platform, PortConfig, Protocol,
-    PublishMode, RegistryAuth, ResourceRequirements, Resources, RestartCondition, RestartPolicy, ServiceName,
-    ServiceSpec, TaskSpec, UpdateConfig, UpdateOrder, limits,
+    EndpointMode, EndpointSpec, FailureAction, LogDriver, Mode, PortConfig, Protocol, PublishMode, RegistryAuth,
+    RestartCondition, RestartPolicy, ServiceName, ServiceSpec, TaskSpec, UpdateConfig, UpdateOrder, limits,
 };
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// A whole spec. Nothing is dropped: what is not supported is an error that says so.
+/// A whole spec. Nothing is dropped: what is not supported is an error that says so. Whether the swarm's policy lets the
+/// service have what it wants of its nodes is not looked at here.
 pub(crate) fn service_spec(spec: docker_api::ServiceSpec, auth: Option<RegistryAuth>) -> Result<ServiceSpec, Failure> {
     let name: ServiceName = spec.name.parse().map_err(Failure::invalid)?;
     if let Some(unsupported) = unsupported_in_service_spec(&spec) {
         return Err(Failure::bad_request(unsupported));
     }
     crate::secrets::checked_labels(&spec.labels)?;
-    let task = task_spec(spec.task_template, auth)?;
+    let mut task = task_spec(spec.task_template, auth)?;
+    templates::check(&task.container, &spec.labels)?;
     let mode = mode(&spec.mode)?;
+    let extensions = extensions(&spec.labels, &mode)?;
+    task.container.host_access = extensions.host_access;
     let update = spec.update_config.map(update_config).transpose()?;
+    if mode.is_job() && update.is_some() {
+        return Err(Failure::invalid("Jobs may not have an update config"));
+    }
     let rollback = spec.rollback_config.map(update_config).transpose()?;
     let endpoint = spec.endpoint_spec.map(endpoint_spec).transpose()?;
-    Ok(ServiceSpec { name, labels: spec.labels, task: Arc::new(task), mode, update, rollback, endpoint })
+    Ok(ServiceSpec {
+        name,
+        labels: spec.labels,
+        task: Arc::new(task),
+        mode,
+        update,
+        rollback,
+        endpoint,
+        cron: extensions.cron,
+        backoff: extensions.backoff,
+    })
 }
 
 fn task_spec(task: docker_api::TaskSpec, auth: Option<RegistryAuth>) -> Result<TaskSpec, Failure> {
-    let resources = task.resources.map(resources).transpose()?;
+    let resources = task.resources.map(resources_in).transpose()?;
     let restart = task.restart_policy.map(restart_policy).transpose()?;
-    let placement = task.placement.map(|p| Placement {
-        platforms: p.platforms.into_iter().map(|p| Platform { architecture: p.architecture, os: p.os }).collect(),
-    });
+    let placement = task.placement.map(placement_in).transpose()?;
     let Some(spec) = task.container_spec else { return Err(Failure::invalid("TaskSpec: missing runtime")) };
     let mut container = container(spec)?;
     container.registry_auth = auth;
-    let log_driver = task.log_driver.map(|d| LogDriver { name: d.name, options: d.options });
+    let log_driver = task.log_driver.map(log_driver);
     Ok(TaskSpec { container, resources, restart, placement, log_driver, force_update: task.force_update })
 }
 
-fn resources(r: docker_api::ResourceRequirements) -> Result<ResourceRequirements, Failure> {
-    let limits = match r.limits {
-        None => None,
-        Some(l) => {
-            check_amounts(l.nano_cpus, l.memory_bytes)?;
-            if l.pids < 0 {
-                return Err(Failure::invalid(format_args!("invalid pids limit {}: must not be negative", l.pids)));
-            }
-            Some(Limits { nano_cpus: l.nano_cpus, memory_bytes: l.memory_bytes, pids: l.pids })
-        }
-    };
-    let reservations = match r.reservations {
-        None => None,
-        Some(r) => {
-            check_amounts(r.nano_cpus, r.memory_bytes)?;
-            Some(Resources { nano_cpus: r.nano_cpus, memory_bytes: r.memory_bytes })
-        }
-    };
-    Ok(ResourceRequirements { limits, reservations })
-}
-
-fn check_amounts(nano_cpus: i64, memory_bytes: i64) -> Result<(), Failure> {
-    if nano_cpus != 0 && nano_cpus < limits::NANO_CPUS_MIN {
-        let cpus = nano_cpus as f64 / 1e9;
-        return Err(Failure::invalid(format_args!("invalid cpu value {cpus}: Must be at least 0.001")));
-    }
-    if memory_bytes != 0 && memory_bytes < limits::MEMORY_BYTES_MIN {
-        return Err(Failure::invalid(format_args!("invalid memory value {memory_bytes}: Must be at least 4MiB")));
-    }
-    Ok(())
+/// A logging driver.
+pub(super) fn log_driver(d: docker_api::Driver) -> LogDriver {
+    LogDriver { name: d.name, options: d.options }
 }
 
 fn restart_policy(p: docker_api::RestartPolicy) -> Result<RestartPolicy, Failure> {
@@ -93,15 +83,41 @@ pub(super) fn not_negative(d: GoDuration, otherwise: &str) -> Result<Duration, F
     d.to_std().ok_or_else(|| Failure::invalid(otherwise))
 }
 
+/// At most one, and so many replicas at most. SwarmKit means a negative number by one of 64 bits that is too large.
 fn mode(mode: &docker_api::ServiceMode) -> Result<Mode, Failure> {
+    let given =
+        [mode.replicated.is_some(), mode.global.is_some(), mode.replicated_job.is_some(), mode.global_job.is_some()];
+    if given.into_iter().filter(|g| *g).count() > 1 {
+        return Err(Failure::bad_request("must specify only one service mode"));
+    }
+    if mode.global.is_some() {
+        return Ok(Mode::Global);
+    }
+    if mode.global_job.is_some() {
+        return Ok(Mode::GlobalJob);
+    }
+    if let Some(job) = &mode.replicated_job {
+        let max_concurrent = job.max_concurrent.unwrap_or(1);
+        let total_completions = job.total_completions.unwrap_or(max_concurrent);
+        let max_concurrent = bounded(max_concurrent, "Maximum concurrent jobs must not be negative")?;
+        let total_completions = bounded(total_completions, "Total completed jobs must not be negative")?;
+        return Ok(Mode::ReplicatedJob { max_concurrent, total_completions });
+    }
     let replicas = mode.replicated.as_ref().and_then(|r| r.replicas).unwrap_or(1);
-    if replicas > limits::REPLICAS_MAX {
+    Ok(Mode::Replicated { replicas: bounded(replicas, "Number of replicas must be non-negative")? })
+}
+
+fn bounded(number: u64, when_negative: &str) -> Result<u64, Failure> {
+    if i64::try_from(number).is_err() {
+        return Err(Failure::invalid(when_negative));
+    }
+    if number > limits::REPLICAS_MAX {
         return Err(Failure::invalid(format_args!(
-            "{replicas} replicas are too many: at most {} are accepted for one service",
+            "{number} replicas are too many: at most {} are accepted for one service",
             limits::REPLICAS_MAX
         )));
     }
-    Ok(Mode::Replicated { replicas })
+    Ok(number)
 }
 
 fn update_config(c: docker_api::UpdateConfig) -> Result<UpdateConfig, Failure> {
@@ -136,7 +152,7 @@ fn endpoint_spec(e: docker_api::EndpointSpec) -> Result<EndpointSpec, Failure> {
     let mode = match e.mode.to_ascii_lowercase().as_str() {
         "" | "vip" => EndpointMode::Vip,
         "dnsrr" => EndpointMode::DnsRr,
-        _ => return Err(Failure::bad_request(format_args!("invalid ResolutionMode: {:?}", e.mode))),
+        _ => return Err(Failure::bad_request(format_args!("invalid resolution mode: {:?}", e.mode))),
     };
     let ports = e.ports.into_iter().map(port).collect::<Result<Vec<_>, _>>()?;
     let mut seen = BTreeSet::new();

@@ -1,17 +1,21 @@
 //! Services, from the model to Docker's JSON.
 
+use super::mount::mount_out;
+use super::placement::{placement_out, resources_out};
+use super::privileges::privileges_out;
 use super::{protocol, time, version};
 use docker_api::{
-    ContainerSpec, DnsConfig, Endpoint, EndpointSpec, GoDuration, HealthConfig, Mount, MountDriver, PortConfig, Ratio,
-    ReplicatedService, ResourceRequirements, RestartPolicy, Service, ServiceMode, ServiceSpec, TaskSpec, UpdateConfig,
+    ContainerSpec, DnsConfig, Endpoint, EndpointSpec, GlobalService, GoDuration, HealthConfig, JobStatus, PortConfig,
+    Ratio, ReplicatedJob, ReplicatedService, RestartPolicy, Service, ServiceMode, ServiceSpec, TaskSpec, UpdateConfig,
 };
-use model::{EndpointMode, FailureAction, MountKind, PublishMode, RestartCondition, UpdateOrder, limits};
+use model::{EndpointMode, FailureAction, Mode, PublishMode, RestartCondition, UpdateOrder, limits};
 use std::time::Duration;
 
 /// A service.
 pub(crate) fn service(s: &model::Service) -> Service {
     let spec = service_spec_out(&s.spec);
-    let endpoint_spec = spec.endpoint_spec.clone().unwrap_or_default();
+    // Of a service without published ports nothing is set up, and nothing is shown.
+    let endpoint_spec = spec.endpoint_spec.clone().filter(|wanted| !wanted.ports.is_empty()).unwrap_or_default();
     Service {
         id: s.id.to_string(),
         version: version(s.meta.version),
@@ -26,7 +30,10 @@ pub(crate) fn service(s: &model::Service) -> Service {
             message: u.message.clone(),
         }),
         service_status: None,
-        job_status: None,
+        job_status: s
+            .progress
+            .job
+            .map(|job| JobStatus { job_iteration: version(job.iteration), last_execution: time(job.last_execution) }),
         spec,
     }
 }
@@ -37,10 +44,7 @@ fn service_spec_out(s: &model::ServiceSpec) -> ServiceSpec {
         name: s.name.to_string(),
         labels: s.labels.clone(),
         task_template: task_spec(&s.task),
-        mode: ServiceMode {
-            replicated: Some(ReplicatedService { replicas: Some(s.replicas()) }),
-            ..ServiceMode::default()
-        },
+        mode: mode(&s.mode),
         update_config: s.update.as_ref().map(update_config),
         rollback_config: s.rollback.as_ref().map(update_config),
         networks: Vec::new(),
@@ -55,9 +59,7 @@ pub(crate) fn insert_defaults(spec: &mut ServiceSpec) {
         c.stop_grace_period.get_or_insert(limits::STOP_GRACE_PERIOD_DEFAULT.into());
         c.dns_config.get_or_insert_default();
     }
-    let resources = task.resources.get_or_insert_default();
-    resources.limits.get_or_insert_default();
-    resources.reservations.get_or_insert_default();
+    task.resources.get_or_insert_default();
     let restart = task.restart_policy.get_or_insert_default();
     if restart.condition.is_empty() {
         restart.condition = "any".into();
@@ -77,19 +79,36 @@ pub(crate) fn insert_defaults(spec: &mut ServiceSpec) {
     }
 }
 
+fn mode(m: &Mode) -> ServiceMode {
+    let mut mode = ServiceMode::default();
+    match *m {
+        Mode::Replicated { replicas } => {
+            mode.replicated = Some(ReplicatedService { replicas: Some(replicas) });
+        }
+        Mode::Global => mode.global = Some(GlobalService {}),
+        Mode::ReplicatedJob { max_concurrent, total_completions } => {
+            mode.replicated_job = Some(ReplicatedJob {
+                max_concurrent: Some(max_concurrent),
+                total_completions: Some(total_completions),
+            });
+        }
+        Mode::GlobalJob => mode.global_job = Some(GlobalService {}),
+    }
+    mode
+}
+
+/// A logging driver.
+pub(super) fn log_driver(d: &model::LogDriver) -> docker_api::Driver {
+    docker_api::Driver { name: d.name.clone(), options: d.options.clone() }
+}
+
 pub(super) fn task_spec(t: &model::TaskSpec) -> TaskSpec {
     TaskSpec {
         container_spec: Some(container(&t.container)),
-        resources: t.resources.as_ref().map(resources),
+        resources: t.resources.as_ref().map(resources_out),
         restart_policy: t.restart.as_ref().map(restart_policy),
-        placement: t.placement.as_ref().map(|p| docker_api::Placement {
-            platforms: p.platforms.iter().map(super::node::platform).collect(),
-            ..docker_api::Placement::default()
-        }),
-        log_driver: t
-            .log_driver
-            .as_ref()
-            .map(|d| docker_api::Driver { name: d.name.clone(), options: d.options.clone() }),
+        placement: t.placement.as_ref().map(placement_out),
+        log_driver: t.log_driver.as_ref().map(log_driver),
         force_update: t.force_update,
         runtime: "container".into(),
         ..TaskSpec::default()
@@ -112,7 +131,7 @@ fn container(c: &model::ContainerSpec) -> ContainerSpec {
         tty: c.tty,
         open_stdin: c.open_stdin,
         read_only: c.read_only,
-        mounts: c.mounts.iter().map(mount).collect(),
+        mounts: c.mounts.iter().map(mount_out).collect(),
         stop_grace_period: c.stop_grace_period.map(GoDuration::from),
         healthcheck: c.healthcheck.as_ref().map(healthcheck),
         hosts: c.hosts.clone(),
@@ -132,43 +151,8 @@ fn container(c: &model::ContainerSpec) -> ContainerSpec {
             .iter()
             .map(|u| docker_api::Ulimit { name: u.name.clone(), hard: u.hard, soft: u.soft })
             .collect(),
-        ..ContainerSpec::default()
-    }
-}
-
-fn mount(m: &model::Mount) -> Mount {
-    let bind = docker_api::BindOptions {
-        propagation: m.bind_propagation.clone(),
-        non_recursive: m.bind_non_recursive,
-        ..docker_api::BindOptions::default()
-    };
-    let driver = MountDriver { name: m.volume_driver.clone(), options: m.volume_driver_opts.clone() };
-    let volume = docker_api::VolumeOptions {
-        no_copy: m.volume_no_copy,
-        labels: m.volume_labels.clone(),
-        subpath: m.volume_subpath.clone(),
-        driver_config: (driver != MountDriver::default()).then_some(driver),
-    };
-    let tmpfs = docker_api::TmpfsOptions {
-        size_bytes: m.tmpfs_size_bytes,
-        mode: m.tmpfs_mode,
-        ..docker_api::TmpfsOptions::default()
-    };
-    let kind = match m.kind {
-        MountKind::Bind => "bind",
-        MountKind::Volume => "volume",
-        MountKind::Tmpfs => "tmpfs",
-    };
-    Mount {
-        kind: kind.into(),
-        source: m.source.clone(),
-        target: m.target.clone(),
-        read_only: m.read_only,
-        consistency: m.consistency.clone(),
-        bind_options: (bind != docker_api::BindOptions::default()).then_some(bind),
-        volume_options: (volume != docker_api::VolumeOptions::default()).then_some(volume),
-        tmpfs_options: (tmpfs != docker_api::TmpfsOptions::default()).then_some(tmpfs),
-        ..Mount::default()
+        privileges: c.privileges.as_ref().map(privileges_out),
+        oom_score_adj: c.oom_score_adj,
     }
 }
 
@@ -181,18 +165,6 @@ fn healthcheck(h: &model::Healthcheck) -> HealthConfig {
         start_period: duration(h.start_period),
         start_interval: duration(h.start_interval),
         retries: h.retries.unwrap_or(0),
-    }
-}
-
-fn resources(r: &model::ResourceRequirements) -> ResourceRequirements {
-    ResourceRequirements {
-        limits: r.limits.map(|l| docker_api::Limit {
-            nano_cpus: l.nano_cpus,
-            memory_bytes: l.memory_bytes,
-            pids: l.pids,
-        }),
-        reservations: r.reservations.map(super::node::resources),
-        ..ResourceRequirements::default()
     }
 }
 

@@ -1,5 +1,6 @@
 //! Tasks, from the model to Docker's JSON.
 
+use super::placement::given;
 use super::service_out::task_spec;
 use super::{protocol, time, version};
 use docker_api::{ContainerStatus, PortConfig, PortStatus, Task, TaskStatus};
@@ -15,7 +16,10 @@ pub(crate) fn task(t: &model::Task) -> Task {
         spec: task_spec(&t.spec),
         service_id: t.service_id.to_string(),
         slot: t.slot,
-        node_id: t.node_id.as_ref().map(ToString::to_string).unwrap_or_default(),
+        // Docker gives a global task its node when it makes it.
+        node_id: t.node_id.as_ref().or(t.for_node.as_ref()).map(ToString::to_string).unwrap_or_default(),
+        generic_resources: given(&t.generic),
+        job_iteration: t.job_iteration.map(version),
         status: status(&t.status),
         desired_state: t.desired.as_str().to_owned(),
         ..Task::default()

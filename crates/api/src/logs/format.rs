@@ -4,6 +4,11 @@ use crate::swarm::LogLine;
 use bytes::{BufMut as _, Bytes, BytesMut};
 use docker_api::{GoTime, stdcopy};
 use model::Task;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use std::collections::BTreeMap;
+
+/// What Go escapes in a query, but for the space, which becomes a plus.
+const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~').remove(b' ');
 
 /// How lines are written.
 #[derive(Debug, Clone, Copy)]
@@ -27,7 +32,7 @@ impl Format {
             text.put_u8(b' ');
         }
         if self.details {
-            text.put_slice(details(task).as_bytes());
+            text.put_slice(details(task, &line.details).as_bytes());
             text.put_u8(b' ');
         }
         text.put_slice(&line.data);
@@ -50,21 +55,40 @@ fn fixed_nanos(unix_ns: u64) -> String {
     format!("{:.9}", GoTime::from_unix_ns(unix_ns).timestamp())
 }
 
-fn details(task: &Task) -> String {
-    let escape = |s: &str| form_urlencoded::byte_serialize(s.as_bytes()).collect::<String>();
+/// `KEY=VALUE,…` in the order of the keys: the container's own, and over them what the swarm says.
+fn details(task: &Task, own: &BTreeMap<String, String>) -> String {
     let node = task.node_id.as_ref().map_or("", |n| n.as_str());
-    [
+    let mut all: BTreeMap<&str, &str> = own.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
+    all.extend([
         ("com.docker.swarm.node.id", node),
         ("com.docker.swarm.service.id", task.service_id.as_str()),
         ("com.docker.swarm.task.id", task.id.as_str()),
-    ]
-    .map(|(k, v)| format!("{}={}", escape(k), escape(v)))
-    .join(",")
+    ]);
+    let pairs: Vec<String> = all.into_iter().map(|(k, v)| format!("{}={}", escape(k), escape(v))).collect();
+    pairs.join(",")
+}
+
+/// As Go's `url.QueryEscape`.
+fn escape(text: &str) -> String {
+    utf8_percent_encode(text, ESCAPED).to_string().replace(' ', "+")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_escaped_is_gos() {
+        for (text, escaped) in [
+            ("a-b_c.d~e", "a-b_c.d~e"),
+            ("a b", "a+b"),
+            ("a+b*c", "a%2Bb%2Ac"),
+            ("k=v,w", "k%3Dv%2Cw"),
+            ("ü", "%C3%BC"),
+        ] {
+            assert_eq!(escape(text), escaped);
+        }
+    }
 
     #[test]
     fn times_have_nine_digits() {

@@ -175,7 +175,8 @@ impl Shared {
     async fn read_task(&self, store: &dyn StoreClient, task: &Task, mut options: LogOptions) {
         let Some(node) = task.node_id.clone() else { return };
         loop {
-            let request = LogRequest { task: task.id.clone(), node: node.clone(), options };
+            let details = self.format.details;
+            let request = LogRequest { task: task.id.clone(), node: node.clone(), options, details };
             match self.api.deps().swarm.logs(request).await {
                 Ok(mut lines) => {
                     while let Some(line) = lines.next().await {

@@ -4,7 +4,7 @@
 use async_trait::async_trait;
 use bytes::Bytes;
 use engine::embedded::EmbeddedOptions;
-use engine::{EmbeddedEngine, Engine};
+use engine::{EmbeddedEngine, Engine, EngineError, ExecIo, Execs as _};
 use futures::StreamExt as _;
 use futures::stream::BoxStream;
 use http::{HeaderMap, Method, Request, StatusCode};
@@ -22,9 +22,11 @@ use std::sync::Arc;
 use std::time::Duration;
 use store::{LocalStore, Object, StoreClient, Transaction};
 use swarmlite_api::{
-    Api, ApiDeps, EngineDial, GossipView, InitOptions, JoinOptions, LocalState, LocalView, LogError, LogLine,
-    LogRequest, ManagerView, NewRoot, NotManager, RaftView, Reachability, ServerVersion, Swarm, SwarmError, TlsInfo,
+    Api, ApiDeps, EngineDial, ExecAnswer, ExecCall, ExecError, ExecInput, ExecRequest, ExecTunnel, GossipView,
+    InitOptions, JoinOptions, LocalState, LocalView, LogError, LogLine, LogRequest, ManagerView, NewRoot, NotManager,
+    RaftView, Reachability, ServerVersion, Swarm, SwarmError, TlsInfo,
 };
+use tokio::io::AsyncWriteExt as _;
 
 /// A clock that stands still, and dice that always fall the same.
 pub struct Fixed(Mutex<u64>);
@@ -63,6 +65,32 @@ pub struct FakeSwarm {
     pub rotations: Mutex<Vec<NewRoot>>,
     pub logs: Mutex<BTreeMap<TaskId, Result<Vec<LogLine>, LogError>>>,
     pub log_requests: Mutex<Vec<LogRequest>>,
+    /// The engines of other nodes.
+    pub engines: Mutex<BTreeMap<NodeId, EmbeddedEngine>>,
+    pub exec_requests: Mutex<Vec<ExecRequest>>,
+}
+
+fn refused(e: EngineError) -> ExecError {
+    let status = match &e {
+        EngineError::NotFound(_) => 404,
+        EngineError::Conflict(_) => 409,
+        _ => 500,
+    };
+    ExecError { status, message: e.to_string() }
+}
+
+/// The streams of a command, as the way through a node's agent gives them.
+fn tunnel(io: ExecIo) -> ExecTunnel {
+    let input = futures::sink::unfold(io.input, |mut input, what: ExecInput| async move {
+        match what {
+            ExecInput::Bytes(bytes) => input.write_all(&bytes).await,
+            ExecInput::End => input.shutdown().await,
+        }
+        .map_err(|e| ExecError { status: 410, message: e.to_string() })?;
+        Ok(input)
+    });
+    let output = io.output.map(|piece| piece.map_err(|e| ExecError { status: 500, message: e.to_string() }));
+    ExecTunnel { input: Box::pin(input), output: output.boxed() }
 }
 
 #[async_trait]
@@ -120,6 +148,32 @@ impl Swarm for FakeSwarm {
         self.log_requests.lock().push(request.clone());
         let lines = self.logs.lock().get(&request.task).cloned().unwrap_or(Ok(Vec::new()))?;
         Ok(futures::stream::iter(lines.into_iter().map(Ok)).boxed())
+    }
+    async fn exec(&self, request: ExecRequest) -> Result<ExecAnswer, ExecError> {
+        self.exec_requests.lock().push(request.clone());
+        let engine = self.engines.lock().get(&request.node).cloned();
+        let away = || ExecError { status: 503, message: format!("node {} is not available", request.node) };
+        let engine = engine.ok_or_else(away)?;
+        let none = || ExecError { status: 404, message: "none".into() };
+        Ok(match request.call {
+            ExecCall::Inspect { container } => {
+                let found = engine.describe_container(&container, 1 << 20).await.map_err(refused)?;
+                ExecAnswer::Container(found.ok_or_else(none)?)
+            }
+            ExecCall::Create { container, exec } => {
+                ExecAnswer::Created(engine.exec_create(&container, &exec).await.map_err(refused)?)
+            }
+            ExecCall::Start { exec, start } => {
+                ExecAnswer::Started(engine.exec_start(&exec, start).await.map_err(refused)?.map(tunnel))
+            }
+            ExecCall::Look { exec } => {
+                ExecAnswer::State(engine.exec_inspect(&exec).await.map_err(refused)?.ok_or_else(none)?)
+            }
+            ExecCall::Resize { exec, size } => {
+                engine.exec_resize(&exec, size).await.map_err(refused)?;
+                ExecAnswer::Resized
+            }
+        })
     }
 }
 
@@ -213,6 +267,8 @@ impl World {
             rotations: Mutex::default(),
             logs: Mutex::default(),
             log_requests: Mutex::default(),
+            engines: Mutex::default(),
+            exec_requests: Mutex::default(),
         });
         let fixed = Arc::new(Fixed(Mutex::new(0x1234_5678_9abc_def0)));
         let real = seams::real::seams();
@@ -245,7 +301,7 @@ impl World {
             meta: Meta::default(),
             spec: NodeSpec { role, ..NodeSpec::default() },
             description: Some(description),
-            status: NodeStatus { state: NodeState::Ready, message: String::new(), addr: format!("10.0.0.{n}") },
+            status: NodeStatus { state: NodeState::Ready, addr: format!("10.0.0.{n}"), ..NodeStatus::default() },
             manager: (role == Role::Manager).then(|| ManagerStatus { raft_id: n as u64, addr: addr.clone() }),
         })
         .await;

@@ -2,6 +2,7 @@
 
 use super::LsArgs;
 use super::inspect::InspectFlags;
+use super::plan::PlanFlag;
 use super::secret_or_config::{self as both, Create, Noun, Update};
 use crate::context::Context;
 use crate::error::CliError;
@@ -30,6 +31,8 @@ pub(crate) enum ConfigCommand {
 /// `config create`.
 #[derive(Args, Debug)]
 pub(crate) struct CreateArgs {
+    #[command(flatten)]
+    plan: PlanFlag,
     /// Config labels
     #[arg(short, long, value_parser = opts::label, value_name = "list")]
     label: Vec<(String, String)>,
@@ -57,6 +60,8 @@ pub(crate) struct InspectArgs {
 /// `config rm`.
 #[derive(Args, Debug)]
 pub(crate) struct RmArgs {
+    #[command(flatten)]
+    plan: PlanFlag,
     /// Configs
     #[arg(required = true, value_name = "CONFIG")]
     configs: Vec<String>,
@@ -71,6 +76,8 @@ pub(crate) struct UpdateArgs {
     /// Remove a label if exists
     #[arg(long, value_name = "list")]
     label_rm: Vec<String>,
+    #[command(flatten)]
+    plan: PlanFlag,
     /// The config
     #[arg(value_name = "CONFIG")]
     config: String,
@@ -99,15 +106,15 @@ const NOUN: Noun = Noun {
 /// Runs a verb.
 pub(crate) async fn run(ctx: &Context, command: ConfigCommand) -> Result<(), CliError> {
     match command {
-        ConfigCommand::Create(CreateArgs { label, template_driver, config, file }) => {
-            let create = Create { name: config, labels: label, file: Some(file), template_driver, driver: None };
+        ConfigCommand::Create(CreateArgs { plan, label, template_driver, config, file }) => {
+            let create = Create { name: config, labels: label, plan, file: Some(file), template_driver, driver: None };
             both::create(ctx, &NOUN, create).await
         }
         ConfigCommand::Inspect(args) => both::inspect(ctx, &NOUN, &args.configs, &args.flags).await,
         ConfigCommand::Ls(args) => both::ls(ctx, &NOUN, &args).await,
-        ConfigCommand::Rm(args) => both::rm(ctx, &NOUN, &args.configs).await,
-        ConfigCommand::Update(UpdateArgs { label_add, label_rm, config, file }) => {
-            both::update(ctx, &NOUN, Update { name: config, label_add, label_rm, file }).await
+        ConfigCommand::Rm(args) => both::rm(ctx, &NOUN, &args.configs, args.plan).await,
+        ConfigCommand::Update(UpdateArgs { label_add, label_rm, plan, config, file }) => {
+            both::update(ctx, &NOUN, Update { name: config, label_add, label_rm, plan, file }).await
         }
     }
 }

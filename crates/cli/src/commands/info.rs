@@ -146,6 +146,10 @@ fn write_swarm(out: &mut String, swarm: &SwarmInfo) -> fmt::Result {
             Some(spare) => writeln!(out, "   Can lose: {}", lose(spare))?,
             None => out.push_str("   Can lose: too few managers are reachable already\n"),
         }
+        if !swarm.autopilot.is_empty() {
+            out.push_str("  Autopilot:\n");
+            swarm.autopilot.iter().try_for_each(|line| writeln!(out, "   {line}"))?;
+        }
         writeln!(out, "  Nodes: {}", swarm.nodes)?;
         if !cluster.default_addr_pool.is_empty() {
             writeln!(
@@ -198,7 +202,7 @@ mod tests {
     fn the_swarm_block_says_how_many_managers_may_fail() {
         let swarm = |may_fail: Value| {
             let swarm: SwarmInfo = serde_json::from_value(json!({"NodeID": "n", "NodeAddr": "10.0.0.1", "LocalNodeState": "active", "ControlAvailable": true,
-                "Managers": 3, "Nodes": 5, "ManagersMayFail": may_fail, "RemoteManagers": [{"NodeID": "n", "Addr": "10.0.0.1:2377"}],
+                "Managers": 3, "Nodes": 5, "ManagersMayFail": may_fail, "Autopilot": ["off"], "RemoteManagers": [{"NodeID": "n", "Addr": "10.0.0.1:2377"}],
                 "Cluster": {"ID": "c", "CreatedAt": "2026-01-01T00:00:00Z", "UpdatedAt": "2026-01-01T00:00:00Z", "DataPathPort": 4789,
                     "Spec": {"Dispatcher": {"HeartbeatPeriod": 5_000_000_000_i64}, "CAConfig": {"NodeCertExpiry": 7_776_000_000_000_000_i64}}}}))
             .unwrap();
@@ -209,7 +213,7 @@ mod tests {
         let text = swarm(json!(1));
         for line in [
             " Swarm: active\n",
-            "  Managers: 3\n   Can lose: 1 more manager\n  Nodes: 5\n",
+            "  Managers: 3\n   Can lose: 1 more manager\n  Autopilot:\n   off\n  Nodes: 5\n",
             "   Expiry Duration: 3 months\n",
             "   Heartbeat Period: 5 seconds\n",
             "  Manager Addresses:\n   10.0.0.1:2377\n",

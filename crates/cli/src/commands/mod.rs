@@ -8,15 +8,20 @@ pub(crate) mod info;
 pub(crate) mod inspect;
 pub(crate) mod join_token;
 pub(crate) mod node;
+pub(crate) mod plan;
+pub(crate) mod rebalance;
 pub(crate) mod secret;
 mod secret_or_config;
 pub(crate) mod service;
+pub(crate) mod simulate;
 pub(crate) mod swarm;
 pub(crate) mod swarm_ca;
+mod swarm_policy;
 pub(crate) mod system;
 pub(crate) mod tasks;
 pub(crate) mod unlock;
 pub(crate) mod version;
+pub(crate) mod why;
 
 use crate::opts;
 

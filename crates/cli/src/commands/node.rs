@@ -2,6 +2,8 @@
 
 use super::LsArgs;
 use super::inspect::{self, InspectFlags};
+use super::plan::{self, PlanFlag};
+use super::rebalance;
 use super::swarm::Info;
 use super::tasks::{self, PsFlags};
 use crate::client::{decode, escape};
@@ -12,7 +14,7 @@ use crate::format::view::{Row, View, row};
 use crate::format::{capitalised, natural_cmp, size};
 use crate::opts;
 use clap::{Args, Subcommand};
-use docker_api::{Node, NodeSpec};
+use docker_api::{GenericResource, Node, NodeSpec};
 use std::collections::BTreeMap;
 use std::fmt::{self, Write as _};
 
@@ -31,6 +33,8 @@ pub(crate) enum NodeCommand {
     Promote(NamesArgs),
     /// List tasks running on one or more nodes, defaults to current node
     Ps(PsArgs),
+    /// Move tasks to the nodes that have fewer, one of each service at a time
+    Rebalance(rebalance::RebalanceArgs),
     /// Remove one or more nodes from the swarm
     #[command(visible_alias = "remove")]
     Rm(RmArgs),
@@ -41,6 +45,8 @@ pub(crate) enum NodeCommand {
 /// `node promote`, `node demote`.
 #[derive(Args, Debug)]
 pub(crate) struct NamesArgs {
+    #[command(flatten)]
+    plan: PlanFlag,
     /// Nodes
     #[arg(required = true, value_name = "NODE")]
     nodes: Vec<String>,
@@ -72,6 +78,8 @@ pub(crate) struct RmArgs {
     /// Force remove a node from the swarm
     #[arg(short, long)]
     force: bool,
+    #[command(flatten)]
+    plan: PlanFlag,
     /// Nodes
     #[arg(required = true, value_name = "NODE")]
     nodes: Vec<String>,
@@ -92,6 +100,8 @@ pub(crate) struct UpdateArgs {
     /// Role of the node ("worker", "manager")
     #[arg(long, value_name = "string")]
     role: Option<String>,
+    #[command(flatten)]
+    plan: PlanFlag,
     /// Node
     node: String,
 }
@@ -122,14 +132,19 @@ pub(crate) async fn run(ctx: &Context, command: NodeCommand) -> Result<(), CliEr
             }
             inspect::run(ctx, "node", &paths, &args.flags, pretty).await
         }
-        NodeCommand::Promote(args) => change_role(ctx, &args.nodes, "manager").await,
-        NodeCommand::Demote(args) => change_role(ctx, &args.nodes, "worker").await,
+        NodeCommand::Promote(args) => change_role(ctx, &args, "manager").await,
+        NodeCommand::Demote(args) => change_role(ctx, &args, "worker").await,
         NodeCommand::Update(args) => update(ctx, &args).await,
         NodeCommand::Ps(args) => ps(ctx, args).await,
+        NodeCommand::Rebalance(args) => rebalance::run(ctx, args).await,
         NodeCommand::Rm(args) => {
             let query = if args.force { vec![("force", "1".to_owned())] } else { vec![] };
             each!(ctx, &args.nodes, async |name: &String| {
-                ctx.client.delete(&format!("/nodes/{}", escape(name)), &query).await?;
+                let path = format!("/nodes/{}", escape(name));
+                if args.plan.plan {
+                    return plan::delete(ctx, &path, &query).await;
+                }
+                ctx.client.delete(&path, &query).await?;
                 ctx.line(name)
             })
         }
@@ -227,41 +242,56 @@ async fn ps(ctx: &Context, args: PsArgs) -> Result<(), CliError> {
     if missing.is_empty() { Ok(()) } else { Err(CliError::text(missing.join("\n"))) }
 }
 
-/// Reads a node, changes its spec, writes it back. `change` says whether there is anything to write.
+/// Reads a node, changes its spec, writes it back, or shows what that would do. `change` says whether there is anything to
+/// write.
 async fn change(
     ctx: &Context,
     name: &str,
+    plan: PlanFlag,
     change: impl FnOnce(&mut NodeSpec) -> Result<bool, CliError>,
 ) -> Result<bool, CliError> {
     let mut node: Node = ctx.client.get(&format!("/nodes/{}", escape(&resolve(ctx, name).await?)), &[]).await?;
     if !change(&mut node.spec)? {
         return Ok(false);
     }
-    ctx.client
-        .post(&format!("/nodes/{}/update", node.id), &[("version", node.version.index.to_string())], &node.spec)
-        .await?;
+    let (path, version) = (format!("/nodes/{}/update", node.id), [("version", node.version.index.to_string())]);
+    if plan.plan {
+        plan::post(ctx, &path, &version, &node.spec, &[]).await?;
+    } else {
+        ctx.client.post(&path, &version, &node.spec).await?;
+    }
     Ok(true)
 }
 
-async fn change_role(ctx: &Context, names: &[String], role: &str) -> Result<(), CliError> {
-    for name in names {
+async fn change_role(ctx: &Context, args: &NamesArgs, role: &str) -> Result<(), CliError> {
+    let mut planned = Ok(());
+    for name in &args.nodes {
         let set = |spec: &mut NodeSpec| {
             let already = spec.role == role;
             spec.role = role.to_owned();
             Ok(!already)
         };
-        let changed = change(ctx, name, set).await?;
+        let changed = match change(ctx, name, args.plan, set).await {
+            Err(changes @ CliError::Silent(_)) if args.plan.plan => {
+                planned = Err(changes);
+                continue;
+            }
+            changed => changed?,
+        };
+        if changed && args.plan.plan {
+            continue;
+        }
         ctx.line(match (changed, role) {
             (false, role) => format!("Node {name} is already a {role}."),
             (true, "manager") => format!("Node {name} promoted to a manager in the swarm."),
             (true, _) => format!("Manager {name} demoted in the swarm."),
         })?;
     }
-    Ok(())
+    planned
 }
 
 async fn update(ctx: &Context, args: &UpdateArgs) -> Result<(), CliError> {
-    change(ctx, &args.node, |spec| {
+    change(ctx, &args.node, args.plan, |spec| {
         if let Some(role) = &args.role {
             let role = role.to_ascii_lowercase();
             if role != "worker" && role != "manager" {
@@ -281,7 +311,7 @@ async fn update(ctx: &Context, args: &UpdateArgs) -> Result<(), CliError> {
         Ok(true)
     })
     .await?;
-    ctx.line(&args.node)
+    if args.plan.plan { Ok(()) } else { ctx.line(&args.node) }
 }
 
 fn pretty(raw: &[u8]) -> Result<String, CliError> {
@@ -322,8 +352,14 @@ fn write_node(out: &mut String, node: &Node) -> fmt::Result {
         )?;
     }
     writeln!(out, "Platform:\n Operating System:\t{}\n Architecture:\t\t{}", d.platform.os, d.platform.architecture)?;
-    let cpus = d.resources.nano_cpus as f64 / 1e9;
+    // Whole ones, as in Docker.
+    let cpus = d.resources.nano_cpus / 1_000_000_000;
     writeln!(out, "Resources:\n CPUs:\t\t\t{cpus}\n Memory:\t\t{}", size::binary(d.resources.memory_bytes))?;
+    let generic = generic(&d.resources.generic_resources);
+    if !generic.is_empty() {
+        // Docker does not show them.
+        writeln!(out, " Generic:\t\t{generic}")?;
+    }
     let mut plugins: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
     d.engine.plugins.iter().for_each(|p| plugins.entry(&p.kind).or_default().push(&p.name));
     if !plugins.is_empty() {
@@ -341,6 +377,16 @@ fn write_node(out: &mut String, node: &Node) -> fmt::Result {
         )?;
     }
     Ok(())
+}
+
+/// `ssd=3, gpu=a, gpu=b`.
+fn generic(resources: &[GenericResource]) -> String {
+    let one = |r: &GenericResource| match (&r.discrete, &r.named) {
+        (Some(d), _) => Some(format!("{}={}", d.kind, d.value)),
+        (_, Some(n)) => Some(format!("{}={}", n.kind, n.value)),
+        (None, None) => None,
+    };
+    resources.iter().filter_map(one).collect::<Vec<_>>().join(", ")
 }
 
 fn labels(out: &mut String, title: &str, labels: &BTreeMap<String, String>) -> fmt::Result {
@@ -384,6 +430,17 @@ cxxxxxxxxxxxxxxxxxxxxxxxx     host3      Ready     Active                       
             spare(&[leader, other, worker]),
             "2 managers, 1 reachable: fewer than the 2 that the cluster needs to decide anything. Bring managers back."
         );
+    }
+
+    /// Pairs of a node and what Docker 28.2.2 was recorded to show of it.
+    #[test]
+    fn a_node_looks_as_docker_shows_it() {
+        for part in include_str!("../../tests/golden/node.txt").split("=== ").skip(1) {
+            let (json, want) = part.split_once('\n').unwrap();
+            assert_eq!(pretty(json.as_bytes()).unwrap(), want, "{json}");
+        }
+        let resources = json!([{"DiscreteResourceSpec": {"Kind": "ssd", "Value": 3}}, {"NamedResourceSpec": {"Kind": "gpu", "Value": "a"}}]);
+        assert_eq!(generic(&serde_json::from_value::<Vec<_>>(resources).unwrap()), "ssd=3, gpu=a");
     }
 
     #[test]

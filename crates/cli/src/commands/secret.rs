@@ -2,6 +2,7 @@
 
 use super::LsArgs;
 use super::inspect::InspectFlags;
+use super::plan::PlanFlag;
 use super::secret_or_config::{self as both, Create, Noun, Update};
 use crate::context::Context;
 use crate::error::CliError;
@@ -30,6 +31,8 @@ pub(crate) enum SecretCommand {
 /// `secret create`.
 #[derive(Args, Debug)]
 pub(crate) struct CreateArgs {
+    #[command(flatten)]
+    plan: PlanFlag,
     /// Secret driver (not supported)
     #[arg(short, long, value_name = "string", hide = true)]
     driver: Option<String>,
@@ -60,6 +63,8 @@ pub(crate) struct InspectArgs {
 /// `secret rm`.
 #[derive(Args, Debug)]
 pub(crate) struct RmArgs {
+    #[command(flatten)]
+    plan: PlanFlag,
     /// Secrets
     #[arg(required = true, value_name = "SECRET")]
     secrets: Vec<String>,
@@ -74,6 +79,8 @@ pub(crate) struct UpdateArgs {
     /// Remove a label if exists
     #[arg(long, value_name = "list")]
     label_rm: Vec<String>,
+    #[command(flatten)]
+    plan: PlanFlag,
     /// The secret
     #[arg(value_name = "SECRET")]
     secret: String,
@@ -103,14 +110,14 @@ const NOUN: Noun = Noun {
 /// Runs a verb.
 pub(crate) async fn run(ctx: &Context, command: SecretCommand) -> Result<(), CliError> {
     match command {
-        SecretCommand::Create(CreateArgs { driver, label, template_driver, secret, file }) => {
-            both::create(ctx, &NOUN, Create { name: secret, labels: label, file, template_driver, driver }).await
+        SecretCommand::Create(CreateArgs { plan, driver, label, template_driver, secret, file }) => {
+            both::create(ctx, &NOUN, Create { name: secret, labels: label, plan, file, template_driver, driver }).await
         }
         SecretCommand::Inspect(args) => both::inspect(ctx, &NOUN, &args.secrets, &args.flags).await,
         SecretCommand::Ls(args) => both::ls(ctx, &NOUN, &args).await,
-        SecretCommand::Rm(args) => both::rm(ctx, &NOUN, &args.secrets).await,
-        SecretCommand::Update(UpdateArgs { label_add, label_rm, secret, file }) => {
-            both::update(ctx, &NOUN, Update { name: secret, label_add, label_rm, file }).await
+        SecretCommand::Rm(args) => both::rm(ctx, &NOUN, &args.secrets, args.plan).await,
+        SecretCommand::Update(UpdateArgs { label_add, label_rm, plan, secret, file }) => {
+            both::update(ctx, &NOUN, Update { name: secret, label_add, label_rm, plan, file }).await
         }
     }
 }

@@ -3,6 +3,7 @@
 
 use super::LsArgs;
 use super::inspect::{self, InspectFlags};
+use super::plan::{self, PlanFlag};
 use crate::client::{decode, escape};
 use crate::context::{Context, each};
 use crate::error::CliError;
@@ -34,6 +35,7 @@ pub(crate) struct Noun {
 pub(crate) struct Create {
     pub(crate) name: String,
     pub(crate) labels: Vec<(String, String)>,
+    pub(crate) plan: PlanFlag,
     pub(crate) file: Option<String>,
     pub(crate) template_driver: Option<String>,
     pub(crate) driver: Option<String>,
@@ -44,6 +46,7 @@ pub(crate) struct Update {
     pub(crate) name: String,
     pub(crate) label_add: Vec<(String, String)>,
     pub(crate) label_rm: Vec<String>,
+    pub(crate) plan: PlanFlag,
     pub(crate) file: Option<String>,
 }
 
@@ -64,6 +67,9 @@ pub(crate) async fn create(ctx: &Context, noun: &Noun, args: Create) -> Result<(
         templating: args.template_driver.map(driver),
     };
     let path = format!("{}/create", noun.path);
+    if args.plan.plan {
+        return plan::post(ctx, &path, &[], &spec, &[]).await;
+    }
     let created: IdResponse = decode(&format!("POST {path}"), &ctx.client.post(&path, &[], &spec).await?)?;
     ctx.line(created.id)
 }
@@ -112,14 +118,22 @@ pub(crate) async fn update(ctx: &Context, noun: &Noun, args: Update) -> Result<(
     }
     spec.labels.extend(args.label_add);
     let version = [("version", now.version.index.to_string())];
-    ctx.client.post(&format!("{}/{}/update", noun.path, now.id), &version, &spec).await?;
+    let path = format!("{}/{}/update", noun.path, now.id);
+    if args.plan.plan {
+        return plan::post(ctx, &path, &version, &spec, &[]).await;
+    }
+    ctx.client.post(&path, &version, &spec).await?;
     ctx.line(args.name)
 }
 
 /// `rm`
-pub(crate) async fn rm(ctx: &Context, noun: &Noun, names: &[String]) -> Result<(), CliError> {
+pub(crate) async fn rm(ctx: &Context, noun: &Noun, names: &[String], plan: PlanFlag) -> Result<(), CliError> {
     each!(ctx, names, async |name: &String| {
-        ctx.client.delete(&format!("{}/{}", noun.path, escape(name)), &[]).await?;
+        let path = format!("{}/{}", noun.path, escape(name));
+        if plan.plan {
+            return plan::delete(ctx, &path, &[]).await;
+        }
+        ctx.client.delete(&path, &[]).await?;
         ctx.line(name)
     })
 }

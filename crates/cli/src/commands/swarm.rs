@@ -1,6 +1,8 @@
 //! `swarmlite swarm`.
 
 use crate::client::{ClientError, decode};
+use crate::commands::plan::{self, PlanFlag};
+use crate::commands::swarm_policy::PolicyFlags;
 use crate::commands::{backup, join_token, swarm_ca, unlock};
 use crate::context::Context;
 use crate::error::CliError;
@@ -30,7 +32,7 @@ pub(crate) enum SwarmCommand {
     /// Manage the unlock key
     UnlockKey(unlock::UnlockKeyArgs),
     /// Update the swarm
-    Update(UpdateArgs),
+    Update(Box<UpdateArgs>),
 }
 
 /// What `init` and `update` can both set.
@@ -129,6 +131,10 @@ pub(crate) struct LeaveArgs {
 pub(crate) struct UpdateArgs {
     #[command(flatten)]
     spec: SpecFlags,
+    #[command(flatten)]
+    policy: PolicyFlags,
+    #[command(flatten)]
+    plan: PlanFlag,
 }
 
 /// The part of `/info` that we need.
@@ -158,7 +164,7 @@ pub(crate) async fn run(ctx: &Context, command: SwarmCommand) -> Result<(), CliE
             ctx.client.post("/swarm/leave", &query, &serde_json::json!({})).await?;
             ctx.line("Node left the swarm.")
         }
-        SwarmCommand::Update(args) => update(ctx, &args.spec).await,
+        SwarmCommand::Update(args) => update(ctx, &args).await,
         SwarmCommand::Ca(args) => swarm_ca::run(ctx, &args).await,
         SwarmCommand::RotateGossipKey(args) => backup::rotate_gossip_key(ctx, &args).await,
         SwarmCommand::Unlock(args) => unlock::unlock(ctx, &args).await,
@@ -279,9 +285,10 @@ pub(crate) async fn join_command(ctx: &Context, node_id: &str, role: &str) -> Re
     Ok(())
 }
 
-async fn update(ctx: &Context, flags: &SpecFlags) -> Result<(), CliError> {
+async fn update(ctx: &Context, args: &UpdateArgs) -> Result<(), CliError> {
+    let flags = &args.spec;
     flags.refuse_unsupported()?;
-    if flags.is_empty() {
+    if flags.is_empty() && args.policy.is_empty() {
         return Err(CliError::text(
             "nothing to update: give at least one of the flags that `swarmlite swarm update --help` lists",
         ));
@@ -289,12 +296,16 @@ async fn update(ctx: &Context, flags: &SpecFlags) -> Result<(), CliError> {
     let swarm: Swarm = ctx.client.get("/swarm", &[]).await?;
     let mut spec = swarm.spec.clone();
     flags.apply(&mut spec);
+    args.policy.apply(&mut spec.labels)?;
     let query = [
         ("version", swarm.version.index.to_string()),
         ("rotateWorkerToken", "false".to_owned()),
         ("rotateManagerToken", "false".to_owned()),
         ("rotateManagerUnlockKey", "false".to_owned()),
     ];
+    if args.plan.plan {
+        return plan::post(ctx, "/swarm/update", &query, &spec, &[]).await;
+    }
     ctx.client.post("/swarm/update", &query, &spec).await?;
     ctx.line("Swarm updated.")?;
     if spec.encryption_config.auto_lock_managers && !swarm.spec.encryption_config.auto_lock_managers {

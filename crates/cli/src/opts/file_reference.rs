@@ -1,6 +1,7 @@
 //! `--secret` and `--config`: which one, and as which file in the container.
 
 use super::mount::fields;
+use super::uint;
 use docker_api::{ConfigReference, FileTarget, SecretReference};
 
 /// Mode of the file unless the flag says otherwise.
@@ -56,18 +57,9 @@ fn reference(text: &str, kind: &str) -> Result<(String, FileTarget), String> {
 
 /// A number as Go reads one with a prefix: `0444` and `0o444` are octal, `444` is not.
 fn mode(text: &str) -> Result<u32, String> {
-    let lower = text.to_ascii_lowercase();
-    let prefixed = [("0x", 16), ("0b", 2), ("0o", 8), ("0", 8)]
-        .into_iter()
-        .find_map(|(prefix, radix)| lower.strip_prefix(prefix).filter(|d| !d.is_empty()).map(|d| (d, radix)));
-    let (digits, radix) = prefixed.unwrap_or((&lower, 10));
-    let reason = || {
-        let all = !digits.is_empty() && digits.chars().all(|c| c.is_digit(radix));
-        if all { "value out of range" } else { "invalid syntax" }
-    };
-    // Rust's parser would take a sign.
-    let number = if digits.starts_with(['+', '-']) { None } else { u32::from_str_radix(digits, radix).ok() };
-    number.ok_or_else(|| format!("invalid mode specified: strconv.ParseUint: parsing {text:?}: {}", reason()))
+    let range = || format!("strconv.ParseUint: parsing {text:?}: value out of range");
+    let number = uint(text).and_then(|n| u32::try_from(n).map_err(|_| range()));
+    number.map_err(|e| format!("invalid mode specified: {e}"))
 }
 
 #[cfg(test)]

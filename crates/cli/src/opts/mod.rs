@@ -2,12 +2,16 @@
 
 mod file_reference;
 mod mount;
+mod network;
 mod port;
+mod resource;
 mod words;
 
 pub(crate) use file_reference::{config, secret};
 pub(crate) use mount::mount;
+pub(crate) use network::{dns_search, network};
 pub(crate) use port::{Ports, port};
+pub(crate) use resource::{credential_spec, device, generic_resource, generic_resources, gpus, swap_bytes};
 pub(crate) use words::words;
 
 use crate::format::size;
@@ -23,11 +27,17 @@ pub(crate) fn go_bool(text: &str) -> Result<bool, String> {
     }
 }
 
-/// A number from 0 on, as Go's `strconv.ParseUint` reads it.
+/// A number from 0 on, as Go's `strconv.ParseUint` reads it where the base is the text's to say: `0x10` is 16, `010` is 8.
 pub(crate) fn uint(text: &str) -> Result<u64, String> {
-    let digits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
-    let reason = if digits { "value out of range" } else { "invalid syntax" };
-    let number = if digits { text.parse().ok() } else { None };
+    let lower = text.to_ascii_lowercase();
+    let prefixed = [("0x", 16), ("0b", 2), ("0o", 8), ("0", 8)]
+        .into_iter()
+        .find_map(|(prefix, radix)| lower.strip_prefix(prefix).filter(|d| !d.is_empty()).map(|d| (d, radix)));
+    let (digits, radix) = prefixed.unwrap_or((&lower, 10));
+    // Rust's own parser would take a sign.
+    let are_digits = !digits.is_empty() && digits.chars().all(|c| c.is_digit(radix));
+    let reason = if are_digits { "value out of range" } else { "invalid syntax" };
+    let number = if are_digits { u64::from_str_radix(digits, radix).ok() } else { None };
     number.ok_or_else(|| format!("strconv.ParseUint: parsing {text:?}: {reason}"))
 }
 
@@ -192,11 +202,11 @@ pub(crate) struct Words(pub(crate) Vec<String>);
 /// `spread=node.labels.zone`.
 pub(crate) fn preference(text: &str) -> Result<PlacementPreference, String> {
     match text.split_once('=') {
-        Some((strategy, descriptor)) if strategy.eq_ignore_ascii_case("spread") => {
+        None | Some(("", _)) => Err("placement preference must be of the format \"<strategy>=<arg>\"".to_owned()),
+        Some(("spread", descriptor)) => {
             Ok(PlacementPreference { spread: Some(SpreadOver { spread_descriptor: descriptor.to_owned() }) })
         }
         Some((strategy, _)) => Err(format!("unsupported placement preference {strategy} (only spread is supported)")),
-        None => Err("placement preference must be of the format \"<strategy>=<arg>\"".to_owned()),
     }
 }
 
@@ -243,6 +253,8 @@ mod tests {
         for bad in ["", ".", "-1", "99999999999", "1.2.3"] {
             assert!(cpus(bad).is_err(), "{bad}");
         }
+        assert_eq!((uint("0"), uint("0x10"), uint("010"), uint("0b11")), (Ok(0), Ok(16), Ok(8), Ok(3)));
+        assert_eq!(uint("08").unwrap_err(), "strconv.ParseUint: parsing \"08\": invalid syntax");
         assert_eq!(uint("-1").unwrap_err(), "strconv.ParseUint: parsing \"-1\": invalid syntax");
         assert_eq!(
             uint("99999999999999999999").unwrap_err(),

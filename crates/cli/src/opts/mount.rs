@@ -2,6 +2,7 @@
 
 use super::{bytes, go_bool};
 use docker_api::{BindOptions, Mount, MountDriver, TmpfsOptions, VolumeOptions};
+use std::path::Path;
 
 /// Parses `type=bind,source=/a,target=/b,readonly` and the like.
 pub(crate) fn mount(text: &str) -> Result<Mount, String> {
@@ -40,8 +41,8 @@ fn set(mount: &mut Mount, key: &str, value: Option<&str>, field: &str) -> Result
     };
     match key {
         "readonly" | "ro" => mount.read_only = flag()?,
-        "volume-nocopy" => mount.volume_options.get_or_insert_default().no_copy = flag()?,
-        "bind-nonrecursive" => mount.bind_options.get_or_insert_default().non_recursive = flag()?,
+        "volume-nocopy" => volume(mount).no_copy = flag()?,
+        "bind-nonrecursive" => bind(mount).non_recursive = flag()?,
         _ => {
             let value = value.ok_or_else(|| format!("invalid field '{field}' must be a key=value pair"))?;
             set_value(mount, key, value, field)?;
@@ -54,7 +55,7 @@ fn set_value(mount: &mut Mount, key: &str, value: &str, field: &str) -> Result<(
     let text = value.to_owned();
     match key {
         "type" => mount.kind = value.to_ascii_lowercase(),
-        "source" | "src" => mount.source = text,
+        "source" | "src" => mount.source = absolute(text)?,
         "target" | "dst" | "destination" => mount.target = text,
         "consistency" => mount.consistency = value.to_ascii_lowercase(),
         "bind-propagation" => bind(mount).propagation = value.to_ascii_lowercase(),
@@ -69,6 +70,7 @@ fn set_value(mount: &mut Mount, key: &str, value: &str, field: &str) -> Result<(
                 ));
             }
         },
+        "image-subpath" => mount.image_options.get_or_insert_default().subpath = text,
         "volume-subpath" => volume(mount).subpath = text,
         "volume-driver" => driver(mount).name = text,
         "volume-label" => {
@@ -95,8 +97,12 @@ fn bind(mount: &mut Mount) -> &mut BindOptions {
     mount.bind_options.get_or_insert_default()
 }
 
+/// Docker sends a driver, though an empty one, with whatever is said of a volume.
 fn volume(mount: &mut Mount) -> &mut VolumeOptions {
-    mount.volume_options.get_or_insert_default()
+    mount.volume_options.get_or_insert_with(|| VolumeOptions {
+        driver_config: Some(MountDriver::default()),
+        ..VolumeOptions::default()
+    })
 }
 
 fn driver(mount: &mut Mount) -> &mut MountDriver {
@@ -107,6 +113,23 @@ fn tmpfs(mount: &mut Mount) -> &mut TmpfsOptions {
     mount.tmpfs_options.get_or_insert_default()
 }
 
+/// A path that begins with a dot is one from here.
+fn absolute(source: String) -> Result<String, String> {
+    if !source.starts_with('.') {
+        return Ok(source);
+    }
+    let here = std::env::current_dir().map_err(|e| format!("cannot tell the current directory: {e}"))?;
+    let mut path = here.clone();
+    for part in Path::new(&source).components() {
+        match part {
+            std::path::Component::ParentDir => drop(path.pop()),
+            std::path::Component::CurDir => {}
+            part => path.push(part),
+        }
+    }
+    path.into_os_string().into_string().map_err(|p| format!("{} is not UTF-8 text", p.to_string_lossy()))
+}
+
 fn check(mount: &Mount) -> Result<(), String> {
     if mount.kind.is_empty() {
         return Err("type is required".to_owned());
@@ -115,16 +138,30 @@ fn check(mount: &Mount) -> Result<(), String> {
         return Err("target is required".to_owned());
     }
     if !["bind", "volume", "tmpfs", "npipe", "cluster", "image"].contains(&mount.kind.as_str()) {
-        return Err(format!("invalid mount type {:?}: must be bind, volume or tmpfs", mount.kind));
+        return Err(format!("invalid mount type {:?}: must be bind, volume, tmpfs or image", mount.kind));
     }
     let strange = [
         ("volume", "volume-*", mount.volume_options.is_some()),
         ("bind", "bind-*", mount.bind_options.is_some()),
         ("tmpfs", "tmpfs-*", mount.tmpfs_options.is_some()),
+        ("image", "image-*", mount.image_options.is_some()),
     ];
     for (kind, options, given) in strange {
         if given && mount.kind != kind {
             return Err(format!("cannot mix '{options}' options with mount type '{}'", mount.kind));
+        }
+    }
+    if let Some(options) = &mount.bind_options {
+        let recursive = |value: &str, wanted: &str| {
+            Err(format!("option 'bind-recursive={value}' requires '{wanted}' to be specified in conjunction"))
+        };
+        match (options.read_only_non_recursive, options.read_only_force_recursive) {
+            (true, _) if !mount.read_only => return recursive("writable", "readonly"),
+            (_, true) if !mount.read_only => return recursive("readonly", "readonly"),
+            (_, true) if options.propagation != "rprivate" => {
+                return recursive("readonly", "bind-propagation=rprivate");
+            }
+            _ => {}
         }
     }
     if mount.kind == "bind" && mount.source.is_empty() {
@@ -154,6 +191,33 @@ mod tests {
                 "type=tmpfs,dst=/t,tmpfs-size=10m,tmpfs-mode=700",
                 json!({"Type": "tmpfs", "Target": "/t", "TmpfsOptions": {"SizeBytes": 10 << 20, "Mode": 448}}),
             ),
+            (
+                "type=volume,src=v,dst=/v,volume-subpath=a",
+                json!({"Type": "volume", "Source": "v", "Target": "/v", "VolumeOptions": {"Subpath": "a", "DriverConfig": {}}}),
+            ),
+            (
+                "type=image,src=nginx,dst=/i,image-subpath=a/b",
+                json!({"Type": "image", "Source": "nginx", "Target": "/i", "ImageOptions": {"Subpath": "a/b"}}),
+            ),
+            ("type=npipe,src=x,dst=y", json!({"Type": "npipe", "Source": "x", "Target": "y"})),
+            ("type=cluster,src=group:g,dst=/c", json!({"Type": "cluster", "Source": "group:g", "Target": "/c"})),
+            ("type=bind,src=/a,dst=/b,bind-recursive=enabled", json!({"Type": "bind", "Source": "/a", "Target": "/b"})),
+            (
+                "type=bind,src=/a,dst=/b,bind-recursive=disabled",
+                json!({"Type": "bind", "Source": "/a", "Target": "/b", "BindOptions": {"NonRecursive": true}}),
+            ),
+            (
+                "type=bind,src=/a,dst=/b,ro,bind-recursive=writable",
+                json!({"Type": "bind", "Source": "/a", "Target": "/b", "ReadOnly": true, "BindOptions": {"ReadOnlyNonRecursive": true}}),
+            ),
+            (
+                "type=bind,src=/a,dst=/b,ro,bind-propagation=rprivate,bind-recursive=readonly",
+                json!({"Type": "bind", "Source": "/a", "Target": "/b", "ReadOnly": true, "BindOptions": {"Propagation": "rprivate", "ReadOnlyForceRecursive": true}}),
+            ),
+            (
+                "type=bind,src=/a,dst=/b,bind-nonrecursive=false",
+                json!({"Type": "bind", "Source": "/a", "Target": "/b", "BindOptions": {}}),
+            ),
             ("dst=/anonymous,ro=false", json!({"Type": "volume", "Target": "/anonymous"})),
             (
                 "type=volume,dst=/n,\"volume-opt=o=addr=1,vers=4\"",
@@ -172,10 +236,29 @@ mod tests {
             ("dst=/x,foo=1", "unexpected key 'foo' in 'foo=1'"),
             ("dst=/x,src", "invalid field 'src' must be a key=value pair"),
             ("dst=/x,ro=maybe", "invalid value for ro: maybe"),
+            ("type=volume,src=v,dst=/x,image-subpath=a", "cannot mix 'image-*' options with mount type 'volume'"),
+            (
+                "type=bind,src=/a,dst=/b,bind-recursive=writable",
+                "option 'bind-recursive=writable' requires 'readonly' to be specified in conjunction",
+            ),
+            (
+                "type=bind,src=/a,dst=/b,ro,bind-recursive=readonly",
+                "option 'bind-recursive=readonly' requires 'bind-propagation=rprivate' to be specified in conjunction",
+            ),
+            (
+                "type=bind,src=/a,dst=/b,bind-recursive=foo",
+                "invalid value for bind-recursive: foo (must be \"enabled\", \"disabled\", \"writable\", or \"readonly\")",
+            ),
             ("type=bind,src=/a,dst=/x,volume-nocopy", "cannot mix 'volume-*' options with mount type 'bind'"),
         ] {
             assert_eq!(mount(text).unwrap_err(), want, "{text}");
         }
+        let here = std::env::current_dir().unwrap();
+        let from_here = |src: &str| mount(&format!("type=bind,dst=/b,src={src}")).unwrap().source;
+        assert_eq!(
+            (from_here("."), from_here("./a/../b")),
+            (here.display().to_string(), here.join("b").display().to_string())
+        );
         assert!(mount("type=foo,dst=/x").is_err() && mount("\"dst=/x").is_err());
         let _: Value = serde_json::to_value(mount("dst=/x").unwrap()).unwrap();
     }

@@ -1,6 +1,5 @@
 //! `--publish`: published ports, in the short and in the long form.
 
-use super::uint;
 use docker_api::PortConfig;
 use std::ops::RangeInclusive;
 
@@ -71,7 +70,10 @@ fn known_protocol(protocol: &str) -> Result<String, String> {
 
 fn range(text: &str) -> Result<RangeInclusive<u32>, ()> {
     let (first, last) = text.split_once('-').unwrap_or((text, text));
-    let port = |text| uint(text).ok().and_then(|n| u16::try_from(n).ok()).filter(|n| *n > 0).map(u32::from).ok_or(());
+    let port = |text: &str| {
+        let digits = text.bytes().all(|b| b.is_ascii_digit());
+        text.parse::<u16>().ok().filter(|n| digits && *n > 0).map(u32::from).ok_or(())
+    };
     let (first, last) = (port(first)?, port(last)?);
     if first <= last { Ok(first..=last) } else { Err(()) }
 }

@@ -11,6 +11,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::convert::Infallible;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::process::Command;
 
 /// An answer: status, content type, body.
@@ -30,6 +31,19 @@ struct State {
     replies: BTreeMap<String, VecDeque<Reply>>,
     requests: Vec<(String, String)>,
     registry_auth: Vec<String>,
+    /// What it calls itself; `Swarmlite/test` when nothing is said.
+    server: Option<&'static str>,
+    hijacks: BTreeMap<String, Hijack>,
+    /// What came over connections that were handed over.
+    typed: Vec<u8>,
+}
+
+/// What is said over a connection that is handed over.
+#[derive(Clone)]
+struct Hijack {
+    output: Bytes,
+    /// Only once all that is typed has come.
+    after_input: bool,
 }
 
 /// What a run of the command line gave.
@@ -64,11 +78,12 @@ impl FakeDaemon {
         tasks.spawn("fake daemon", async move {
             while let Ok((stream, _)) = listener.accept().await {
                 let state = served.clone();
-                let answer = service_fn(move |request| answer(state.clone(), request));
+                let streams = connections.clone();
+                let answer = service_fn(move |request| answer(state.clone(), streams.clone(), request));
                 connections.spawn("connection", async move {
+                    let server = hyper::server::conn::http1::Builder::new();
                     // A client that goes away early is not this side's concern.
-                    let _ =
-                        hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), answer).await;
+                    let _ = server.serve_connection(TokioIo::new(stream), answer).with_upgrades().await;
                 });
             }
         });
@@ -81,7 +96,25 @@ impl FakeDaemon {
         self
     }
 
-    /// Requests so far: `METHOD /v1.47/path?query`, and the body.
+    /// Hands the connection of `route` over, and says `output` on it: at once, or after the end of what is typed.
+    pub(crate) fn hijack(self, route: &str, output: impl Into<Bytes>, after_input: bool) -> FakeDaemon {
+        let hijack = Hijack { output: output.into(), after_input };
+        self.state.lock().unwrap().hijacks.insert(route.to_owned(), hijack);
+        self
+    }
+
+    /// Has it call itself something else.
+    pub(crate) fn named(self, server: &'static str) -> FakeDaemon {
+        self.state.lock().unwrap().server = Some(server);
+        self
+    }
+
+    /// What was typed so far.
+    pub(crate) fn typed(&self) -> String {
+        String::from_utf8_lossy(&self.state.lock().unwrap().typed).into_owned()
+    }
+
+    /// Requests so far: `METHOD /v1.52/path?query`, and the body.
     pub(crate) fn requests(&self) -> Vec<(String, String)> {
         self.state.lock().unwrap().requests.clone()
     }
@@ -138,20 +171,47 @@ pub(crate) async fn finish(mut command: Command) -> Run {
 
 async fn answer(
     state: Arc<Mutex<State>>,
-    request: http::Request<Incoming>,
+    tasks: Tasks,
+    mut request: http::Request<Incoming>,
 ) -> Result<http::Response<Full<Bytes>>, Infallible> {
     let line = format!("{} {}", request.method(), request.uri());
-    let path = request.uri().path().strip_prefix("/v1.47").expect("a versioned path").to_owned();
+    let path = request.uri().path().strip_prefix("/v1.52").expect("a versioned path").to_owned();
     let route = format!("{} {path}", request.method());
     let auth = request.headers().get("X-Registry-Auth").map(|v| v.to_str().unwrap().to_owned());
+    let upgrade = hyper::upgrade::on(&mut request);
     let body = request.into_body().collect().await.unwrap().to_bytes();
+    let hijack = {
+        let mut state = state.lock().unwrap();
+        state.registry_auth.extend(auth);
+        state.requests.push((line, String::from_utf8_lossy(&body).into_owned()));
+        state.hijacks.get(&route).cloned()
+    };
+    if let Some(hijack) = hijack {
+        tasks.spawn("hijacked", talk(state, upgrade, hijack));
+        let response = http::Response::builder().status(101).header("Connection", "Upgrade").header("Upgrade", "tcp");
+        return Ok(response.body(Full::default()).unwrap());
+    }
     let mut state = state.lock().unwrap();
-    state.registry_auth.extend(auth);
-    state.requests.push((line, String::from_utf8_lossy(&body).into_owned()));
     let reply = match state.replies.get_mut(&route) {
         Some(replies) if replies.len() > 1 => replies.pop_front().unwrap(),
         Some(replies) => replies[0].clone(),
+        None if route == "GET /_ping" => Reply::raw(200, "text/plain", "OK"),
         None => Reply::error(404, &format!("{route} not found")),
     };
-    Ok(http::Response::builder().status(reply.0).header("Content-Type", reply.1).body(Full::new(reply.2)).unwrap())
+    let response = http::Response::builder()
+        .status(reply.0)
+        .header("Content-Type", reply.1)
+        .header("Server", state.server.unwrap_or("Swarmlite/test (linux)"));
+    Ok(response.body(Full::new(reply.2)).unwrap())
+}
+
+async fn talk(state: Arc<Mutex<State>>, upgrade: hyper::upgrade::OnUpgrade, hijack: Hijack) {
+    let mut stream = TokioIo::new(upgrade.await.unwrap());
+    let mut typed = Vec::new();
+    if hijack.after_input {
+        stream.read_to_end(&mut typed).await.unwrap();
+    }
+    state.lock().unwrap().typed.extend(typed);
+    stream.write_all(&hijack.output).await.unwrap();
+    stream.shutdown().await.unwrap();
 }

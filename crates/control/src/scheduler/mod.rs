@@ -1,27 +1,42 @@
 //! The scheduler: which node takes a task. Filters and ranks as Docker does (SwarmKit manager/scheduler), without
 //! looking at anything but a snapshot.
 //!
-//! A node *fits* when it is ready and active, has the reserved CPU and memory left, is of a platform that the image exists
-//! for, and has the host-mode ports free. Among those that fit, a node with fewer recent failures of this service version
-//! goes first once one of them has five; then the one with fewer tasks of this service; then with fewer tasks at all.
+//! A node *fits* when no [`Filter`] turns it away. Among those that fit, a task goes to where fewest tasks of its service are,
+//! at each level of the placement preferences in turn; there, a node with fewer recent failures of this service version goes
+//! first once one of them has five; then the one with fewer tasks of this service; then with fewer tasks at all.
 
 mod explain;
+mod filter;
+mod reason;
+mod request;
+mod tree;
 mod view;
 
 pub use explain::{Filter, explain};
-pub use view::{ClusterView, Held, Request, Spread};
+pub use reason::Rejection;
+pub use request::{Held, Request, Spread};
+pub use view::ClusterView;
 
-use model::Resources;
-use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+pub(crate) use reason::{unavailable, unmet};
+
+use model::{GenericResource, NodeId};
 
 /// What became of a request for several equal tasks.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Placed {
-    /// The nodes, one for each task that found one.
-    pub nodes: Vec<model::NodeId>,
-    /// Why there are fewer nodes than tasks, in Docker's words; `None` when there are not.
+    /// A place for each task that found one.
+    pub seats: Vec<Seat>,
+    /// Why there are fewer places than tasks, in Docker's words; `None` when there are not.
     pub unplaced_because: Option<String>,
+}
+
+/// A place for one task.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Seat {
+    /// The node.
+    pub node: NodeId,
+    /// What the task is given there beyond CPU and memory.
+    pub generic: Vec<GenericResource>,
 }
 
 // === impl ClusterView ===
@@ -29,45 +44,51 @@ pub struct Placed {
 impl ClusterView {
     /// Places `count` equal tasks and takes note of them. Linear in `count`, and each takes a logarithm of the nodes.
     pub fn place(&mut self, request: &Request<'_>, spread: &mut Spread, count: usize) -> Placed {
-        let fitting = (0..self.len()).filter(|i| self.first_obstacle(*i, request).is_none());
-        let mut best: BinaryHeap<_> = fitting.map(|i| Reverse(self.rank(i, spread))).collect();
-        let mut nodes = Vec::with_capacity(count);
-        while nodes.len() < count {
-            let Some(Reverse(rank)) = best.pop() else { break };
-            let i = rank.node;
-            self.take(i, request, spread);
-            nodes.push(self.id(i).clone());
-            if self.first_obstacle(i, request).is_none() {
-                best.push(Reverse(self.rank(i, spread)));
+        let mut tree = self.tree(request, spread, |view, i| view.first_obstacle(i, request, spread).is_none());
+        let mut seats = Vec::with_capacity(count);
+        while seats.len() < count {
+            let found = tree.take_best(&mut |i| {
+                seats.push(self.take(i, request, spread));
+                self.first_obstacle(i, request, spread).is_none().then(|| self.rank(i, spread))
+            });
+            if !found {
+                break;
             }
         }
-        let unplaced_because = (nodes.len() < count).then(|| self.explain(request));
-        Placed { nodes, unplaced_because }
+        let unplaced_because = (seats.len() < count).then(|| self.explain(request, spread));
+        Placed { seats, unplaced_because }
     }
 
     /// Places one task that starts when its predecessors in the slot have stopped, and may have what they still hold.
     pub fn place_successor(&mut self, request: &Request<'_>, spread: &mut Spread, old: &[Held]) -> Placed {
         old.iter().for_each(|h| self.release(h));
-        let obstacle = |view: &Self, i: usize| {
-            let held = old.iter().find(|h| h.node == *view.id(i));
-            let reserved = held.map_or(request.reserved, |h| h.needed_by(request.reserved));
-            view.first_obstacle(i, &request.reserving(reserved))
-        };
-        let fitting = (0..self.len()).filter(|i| obstacle(self, *i).is_none());
-        let best = fitting.map(|i| self.rank(i, spread)).min();
-        let why_not = best.is_none().then(|| explain((0..self.len()).filter_map(|i| obstacle(self, i))));
-        let node = best.map(|rank| {
-            self.take(rank.node, request, spread);
-            self.id(rank.node).clone()
-        });
-        for held in old {
-            let shared = if node.as_ref() == Some(&held.node) { request.reserved } else { Resources::default() };
-            self.hold(held, shared);
-        }
-        Placed { nodes: node.into_iter().collect(), unplaced_because: why_not }
+        let fits = |view: &Self, i: usize| view.obstacle_for_successor(i, request, spread, old).is_none();
+        let best = self.tree(request, spread, fits).best();
+        let all = 0..self.nodes().len();
+        let obstacles = all.filter_map(|i| self.obstacle_for_successor(i, request, spread, old));
+        let unplaced_because = best.is_none().then(|| explain(obstacles));
+        let seat = best.map(|rank| self.take_shared(rank.node, request, spread, old));
+        let elsewhere = |h: &&Held| seat.as_ref().is_none_or(|s| s.node != h.node);
+        old.iter().filter(elsewhere).for_each(|h| self.hold(h));
+        Placed { seats: seat.into_iter().collect(), unplaced_because }
     }
 
-    fn explain(&self, request: &Request<'_>) -> String {
-        explain((0..self.len()).filter_map(|i| self.first_obstacle(i, request)))
+    /// Places one task on the node that it is for, if it fits there; it may have what its predecessors still hold.
+    pub fn place_on(&mut self, node: &NodeId, request: &Request<'_>, spread: &mut Spread, old: &[Held]) -> Placed {
+        let Some(i) = self.index_of(node) else {
+            // It was removed: the task has no reason to be, and whoever made it will say so.
+            return Placed { seats: Vec::new(), unplaced_because: Some(explain([].into_iter())) };
+        };
+        old.iter().for_each(|h| self.release(h));
+        let obstacle = self.obstacle_for_successor(i, request, spread, old);
+        let seat = obstacle.is_none().then(|| self.take_shared(i, request, spread, old));
+        let elsewhere = |h: &&Held| seat.as_ref().is_none_or(|s| s.node != h.node);
+        old.iter().filter(elsewhere).for_each(|h| self.hold(h));
+        let unplaced_because = obstacle.map(|f| explain::reasons([f].into_iter()));
+        Placed { seats: seat.into_iter().collect(), unplaced_because }
+    }
+
+    fn explain(&self, request: &Request<'_>, spread: &Spread) -> String {
+        explain((0..self.nodes().len()).filter_map(|i| self.first_obstacle(i, request, spread)))
     }
 }

@@ -29,6 +29,8 @@ pub struct World {
     pub all_is_well: bool,
     /// Transactions of the control loops that were applied.
     pub commits: usize,
+    /// Changes that are only planned, while there is a plan in the making.
+    pub planned: Option<Vec<Transaction>>,
     next_id: u64,
 }
 
@@ -49,6 +51,7 @@ impl World {
             budget: Budget::default(),
             all_is_well: false,
             commits: 0,
+            planned: None,
             next_id: 0,
         };
         (0..count).for_each(|_| _ = world.add_node());
@@ -59,7 +62,8 @@ impl World {
         self.store.snapshot()
     }
 
-    fn id(&mut self) -> String {
+    /// An id that nothing has yet.
+    pub fn id(&mut self) -> String {
         self.next_id += 1;
         format!("{:025}", self.next_id)
     }
@@ -87,9 +91,14 @@ impl World {
         outcome
     }
 
-    fn must(&mut self, f: impl FnOnce(&mut Transaction)) {
+    /// Commits what a user or a machine does; while it is only planned, writes it down instead.
+    pub fn must(&mut self, f: impl FnOnce(&mut Transaction)) {
         let mut transaction = Transaction::new(self.now);
         f(&mut transaction);
+        if let Some(planned) = &mut self.planned {
+            planned.push(transaction);
+            return;
+        }
         self.apply(&transaction).expect("nobody else writes");
     }
 
@@ -106,7 +115,7 @@ impl World {
                 resources: Resources { nano_cpus: 4_000_000_000, memory_bytes: 8 << 30 },
                 ..NodeDescription::default()
             }),
-            status: NodeStatus { state: NodeState::Ready, ..NodeStatus::default() },
+            status: NodeStatus { state: NodeState::Ready, takes_tasks_since: self.now, ..NodeStatus::default() },
             manager: None,
         };
         self.must(|t| _ = t.create(node));
@@ -152,11 +161,18 @@ impl World {
 
     pub fn node_up(&mut self, id: &NodeId) {
         self.off.remove(id);
-        self.change_node(id, |n| n.status.state = NodeState::Ready);
+        let now = self.now;
+        self.change_node(id, |n| (n.status.state, n.status.takes_tasks_since) = (NodeState::Ready, now));
     }
 
     pub fn set_availability(&mut self, id: &NodeId, availability: Availability) {
-        self.change_node(id, |n| n.spec.availability = availability);
+        let now = self.now;
+        self.change_node(id, |n| {
+            n.spec.availability = availability;
+            if availability == Availability::Active {
+                n.status.takes_tasks_since = now;
+            }
+        });
     }
 
     pub fn remove_node(&mut self, id: &NodeId) {
@@ -197,8 +213,12 @@ impl World {
             update: None,
             rollback: None,
             endpoint: None,
+            cron: None,
+            backoff: Default::default(),
         };
         f(&mut spec);
+        let first_run = JobRun { iteration: 0, last_execution: self.now };
+        let progress = Progress { job: spec.mode.is_job().then_some(first_run), ..Progress::default() };
         let service = Service {
             id: id.clone(),
             meta: Meta::default(),
@@ -206,6 +226,7 @@ impl World {
             spec_version: 1,
             previous_spec: None,
             update_status: None,
+            progress,
         };
         self.must(|t| _ = t.create(service));
         id
@@ -218,6 +239,16 @@ impl World {
         f(&mut service.spec);
         service.spec_version += 1;
         service.update_status = None;
+        if let Some(job) = &mut service.progress.job {
+            *job = JobRun { iteration: job.iteration + 1, last_execution: self.now };
+        }
+        self.must(|t| _ = t.update(service));
+    }
+
+    /// A change of the service that no user made, or a part of one.
+    pub fn edit_service(&mut self, id: &ServiceId, f: impl FnOnce(&mut Service)) {
+        let mut service = self.service(id);
+        f(&mut service);
         self.must(|t| _ = t.update(service));
     }
 
@@ -261,8 +292,13 @@ impl World {
     }
 
     pub fn set_status(&mut self, id: &TaskId, state: TaskState) {
+        self.set_status_with(id, state, |_| {});
+    }
+
+    pub fn set_status_with(&mut self, id: &TaskId, state: TaskState, f: impl FnOnce(&mut TaskStatus)) {
         let mut task = self.snapshot().task(id).expect("the task is there").as_ref().clone();
         move_to(&mut task, state, self.now);
+        f(&mut task.status);
         self.must(|t| _ = t.update(task));
     }
 
@@ -272,7 +308,7 @@ impl World {
         let mut transaction = Transaction::new(self.now);
         for node in snapshot.nodes().filter(|n| n.status.state == NodeState::Ready && !self.off.contains(&n.id)) {
             for task in snapshot.tasks_on_node(&node.id) {
-                if let Some(state) = next_state(task, self.all_is_well) {
+                if let Some(state) = next_state(task, self.now, self.all_is_well) {
                     let mut task = task.as_ref().clone();
                     move_to(&mut task, state, self.now);
                     transaction.update(task);
@@ -298,7 +334,7 @@ impl World {
             rung.iter().for_each(|s| _ = self.timers.remove(s));
             services.extend(rung);
             if services.is_empty() && touched.is_empty() {
-                return;
+                return self.check_places();
             }
             let batch = reconcile_services(&self.snapshot(), services.clone(), self.now, self.budget);
             services.iter().for_each(|s| _ = self.timers.remove(s));
@@ -311,6 +347,12 @@ impl World {
             }
         }
         panic!("the loops do not come to an end");
+    }
+
+    /// Once the loops have had their turn, nothing is wanted where it must not be.
+    fn check_places(&self) {
+        let unsuited = invariants::check_suited(&self.snapshot(), self.now, Duration::ZERO);
+        assert!(unsuited.is_empty(), "{unsuited:#?}");
     }
 
     /// A new leader: it knows nothing but the store.
@@ -344,13 +386,25 @@ impl World {
         let end = self.now.plus(time);
         loop {
             self.run();
-            match self.timers.values().copied().filter(|at| *at <= end).min() {
+            match self.next_event().filter(|at| *at <= end) {
                 Some(at) => self.now = at.max(self.now),
                 None => break,
             }
         }
         self.now = end;
         self.run();
+    }
+
+    /// When the loops or an agent have something to do next, though nothing changes.
+    pub fn next_event(&self) -> Option<Timestamp> {
+        let snapshot = self.snapshot();
+        let on_good_nodes = |t: &&Arc<Task>| {
+            let node = t.node_id.as_ref().and_then(|n| snapshot.node(n));
+            node.is_some_and(|n| n.status.state == NodeState::Ready && !self.off.contains(&n.id))
+        };
+        let agents =
+            snapshot.tasks().filter(on_good_nodes).filter_map(|t| next_event(t)).filter(|at| *at > self.now).min();
+        self.timers.values().copied().min().into_iter().chain(agents).min()
     }
 
     /// Follows the timers until everything is as it is wanted.
@@ -361,8 +415,8 @@ impl World {
             if unsettled.iter().all(|u| u.explained) {
                 break;
             }
-            match self.timers.values().min() {
-                Some(at) => self.now = (*at).max(self.now),
+            match self.next_event() {
+                Some(at) => self.now = at.max(self.now),
                 None => panic!("nothing moves any more, and yet: {unsettled:#?}"),
             }
         }
@@ -398,7 +452,8 @@ pub fn list(tasks: impl Iterator<Item = Arc<Task>>) -> String {
 }
 
 /// A task spec of this image. What images do: `crash` fails as soon as it runs, `reject` cannot be prepared, `done` ends
-/// well, anything else runs.
+/// well, `slow` takes its time to be prepared, `sick` never becomes healthy, anything else runs. `crash/5s`, `done/5s` and
+/// `slow/5s` do it after so long.
 pub fn image(name: &str) -> TaskSpec {
     TaskSpec { container: ContainerSpec { image: name.into(), ..ContainerSpec::default() }, ..TaskSpec::default() }
 }
@@ -410,7 +465,7 @@ pub fn with_policy(mut spec: TaskSpec, policy: RestartPolicy) -> TaskSpec {
 
 pub fn with_reservation(mut spec: TaskSpec, nano_cpus: i64, memory_bytes: i64) -> TaskSpec {
     let reservations = Some(Resources { nano_cpus, memory_bytes });
-    spec.resources = Some(ResourceRequirements { limits: None, reservations });
+    spec.resources = Some(ResourceRequirements { limits: None, reservations, ..ResourceRequirements::default() });
     spec
 }
 
@@ -433,25 +488,47 @@ fn move_to(task: &mut Task, state: TaskState, now: Timestamp) {
     }
 }
 
-fn next_state(task: &Task, all_is_well: bool) -> Option<TaskState> {
+/// What an image does, and how long after it began to run (or to be prepared): `done/5s` ends well after five seconds.
+fn behaviour(image: &str) -> (&str, Duration) {
+    let Some((what, seconds)) = image.split_once('/') else { return (image, Duration::ZERO) };
+    let seconds = seconds.trim_end_matches('s').parse().unwrap_or(0);
+    (what, Duration::from_secs(seconds))
+}
+
+/// When the agent of a task has something to do though nothing changes.
+fn next_event(task: &Task) -> Option<Timestamp> {
+    let (what, after) = behaviour(&task.spec.container.image);
+    let waits = match task.status.state {
+        TaskState::Running => matches!(what, "crash" | "done"),
+        TaskState::Preparing => what == "slow",
+        _ => false,
+    };
+    waits.then(|| task.status.at.plus(after))
+}
+
+fn next_state(task: &Task, now: Timestamp, all_is_well: bool) -> Option<TaskState> {
     use TaskState::{Accepted, Assigned, Complete, Failed, Preparing, Ready, Rejected, Running, Shutdown, Starting};
     let state = task.status.state;
     if state.is_terminal() {
         return None;
     }
-    if task.desired > Running {
+    if task.desired > Complete {
         return Some(Shutdown);
     }
-    let image = if all_is_well { "" } else { task.spec.container.image.as_str() };
+    if !all_is_well && next_event(task).is_some_and(|at| now < at) {
+        return None;
+    }
+    let (image, _) = if all_is_well { ("", Duration::ZERO) } else { behaviour(&task.spec.container.image) };
     match state {
         Assigned => Some(Accepted),
         Accepted => Some(Preparing),
         Preparing if image == "reject" => Some(Rejected),
         Preparing => Some(Ready),
-        Ready if task.desired == Running => Some(Starting),
+        Ready if task.desired >= Running => Some(Starting),
+        Starting if image == "sick" => None,
         Starting => Some(Running),
         Running if image == "crash" => Some(Failed),
-        Running if image == "done" => Some(Complete),
+        Running if image == "done" || all_is_well && task.job_iteration.is_some() => Some(Complete),
         _ => None,
     }
 }

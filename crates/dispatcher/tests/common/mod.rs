@@ -69,6 +69,11 @@ pub fn task(n: u64, on: u64, state: TaskState) -> Task {
         desired: TaskState::Running,
         run_after: None,
         status: TaskStatus { state, ..Default::default() },
+        for_node: None,
+        job_iteration: None,
+        failures: 0,
+        inherited: None,
+        generic: Vec::new(),
     }
 }
 

@@ -1,13 +1,16 @@
 //! Our container in Docker's terms, as Docker Swarm's executor maps it (moby daemon/cluster/executor/container).
 
+mod access;
+mod mounts;
+
+use super::pull::Reference;
 use crate::{EngineError, NewContainer};
 use bollard::ClientVersion;
 use bollard::models::{
-    ContainerCreateBody, HealthConfig, HostConfig, HostConfigLogConfig, Mount, MountBindOptions,
-    MountBindOptionsPropagationEnum as Propagation, MountTmpfsOptions, MountType, MountVolumeOptions,
-    MountVolumeOptionsDriverConfig, PortBinding, PortMap, ResourcesUlimits, RestartPolicy, RestartPolicyNameEnum,
+    ContainerCreateBody, HealthConfig, HostConfig, HostConfigLogConfig, PortBinding, PortMap, ResourcesUlimits,
+    RestartPolicy, RestartPolicyNameEnum,
 };
-use model::{Healthcheck, MountKind, PortConfig, Protocol};
+use model::{Healthcheck, Mount, MountKind, PortConfig, Protocol};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -20,6 +23,7 @@ pub(super) fn body(container: &NewContainer, version: ClientVersion) -> Result<C
     let (exposed, bindings) = ports(&container.ports);
     let mut host = host_config(container)?;
     host.port_bindings = bindings;
+    access::grant(&mut host, &spec.host_access);
     Ok(ContainerCreateBody {
         hostname: some(&spec.hostname),
         user: some(&spec.user),
@@ -33,7 +37,7 @@ pub(super) fn body(container: &NewContainer, version: ClientVersion) -> Result<C
         entrypoint: some_list(&spec.command),
         cmd: some_list(&spec.args),
         healthcheck: spec.healthcheck.as_ref().map(health),
-        image: Some(spec.image.clone()),
+        image: Some(Reference::parse(&spec.image).full),
         working_dir: some(&spec.dir),
         labels: Some(labels.into_iter().collect()),
         stop_signal: some(&spec.stop_signal),
@@ -46,7 +50,8 @@ pub(super) fn body(container: &NewContainer, version: ClientVersion) -> Result<C
 fn host_config(container: &NewContainer) -> Result<HostConfig, EngineError> {
     let spec = &container.spec;
     let dns = spec.dns.clone().unwrap_or_default();
-    let log = container.log_driver.as_ref().filter(|l| !l.name.is_empty());
+    // Options alone are for the engine's own driver.
+    let log = container.log_driver.as_ref().filter(|l| !l.name.is_empty() || !l.options.is_empty());
     let ulimits: Vec<ResourcesUlimits> = spec
         .ulimits
         .iter()
@@ -56,6 +61,9 @@ fn host_config(container: &NewContainer) -> Result<HostConfig, EngineError> {
         nano_cpus: positive(container.limits.nano_cpus),
         memory: positive(container.limits.memory_bytes),
         memory_reservation: positive(container.memory_reservation_bytes),
+        memory_swap: memory_swap(container),
+        memory_swappiness: container.memory_swappiness,
+        oom_score_adj: (spec.oom_score_adj != 0).then_some(spec.oom_score_adj),
         pids_limit: positive(container.limits.pids),
         ulimits: some_list(&ulimits),
         init: spec.init,
@@ -68,9 +76,10 @@ fn host_config(container: &NewContainer) -> Result<HostConfig, EngineError> {
         sysctls: some_map(&spec.sysctls).map(|m| m.into_iter().collect()),
         cap_add: some_list(&spec.cap_add),
         cap_drop: some_list(&spec.cap_drop),
-        mounts: some_list(&mounts(container)?),
+        security_opt: spec.privileges.as_ref().and_then(|p| some_list(&access::security_options(p))),
+        mounts: some_list(&mounts::mounts(container)?),
         log_config: log.map(|l| HostConfigLogConfig {
-            typ: Some(l.name.clone()),
+            typ: some(&l.name),
             config: some_map(&l.options).map(|m| m.into_iter().collect()),
         }),
         // Whether it runs again is for the cluster to say, never for the engine.
@@ -79,13 +88,30 @@ fn host_config(container: &NewContainer) -> Result<HostConfig, EngineError> {
     })
 }
 
+/// Docker's sum of memory and swap, of which swap alone was asked for. Without a limit of memory there is nothing to add to, and
+/// Docker Swarm leaves it out.
+fn memory_swap(container: &NewContainer) -> Option<i64> {
+    let memory = positive(container.limits.memory_bytes)?;
+    match container.swap_bytes? {
+        -1 => Some(-1),
+        swap => (swap >= 0).then(|| memory.saturating_add(swap)),
+    }
+}
+
 fn refuse_unknown(container: &NewContainer, version: ClientVersion) -> Result<(), EngineError> {
     let spec = &container.spec;
+    let any = |is: fn(&Mount) -> bool| spec.mounts.iter().any(is);
     let start_interval = spec.healthcheck.as_ref().is_some_and(|h| h.start_interval.is_some());
-    let subpath = spec.mounts.iter().any(|m| !m.volume_subpath.is_empty());
-    for (wanted, what, minor) in
-        [(start_interval, "a health check's start interval", 44), (subpath, "a path inside a volume", 45)]
-    {
+    // The first API version of each (moby daemon/server/router/container/container_routes.go).
+    for (wanted, what, minor) in [
+        (any(|m| m.bind_create_mountpoint), "a bind mount that makes its path", 42),
+        (start_interval, "a health check's start interval", 44),
+        (any(|m| m.bind_read_only_non_recursive), "a bind mount that is read-only by itself only", 44),
+        (any(|m| m.bind_read_only_force_recursive), "a bind mount that is read-only with all below it", 44),
+        (any(|m| !m.volume_subpath.is_empty()), "a path inside a volume", 45),
+        (any(|m| !m.tmpfs_options.is_empty()), "a tmpfs with options", 46),
+        (any(|m| m.kind == MountKind::Image), "a mount of an image", 48),
+    ] {
         let needed = ClientVersion { major_version: 1, minor_version: minor };
         if wanted && version < needed {
             return Err(EngineError::Refused(format!(
@@ -116,75 +142,6 @@ fn health(check: &Healthcheck) -> HealthConfig {
         start_period: ns(check.start_period),
         start_interval: ns(check.start_interval),
     }
-}
-
-fn mounts(container: &NewContainer) -> Result<Vec<Mount>, EngineError> {
-    let asked: Result<Vec<Mount>, EngineError> = container.spec.mounts.iter().map(mount).collect();
-    let files = container.files.iter().map(|file| Mount {
-        typ: Some(MountType::BIND),
-        source: Some(file.source.clone()),
-        target: Some(file.target.clone()),
-        read_only: Some(true),
-        ..Mount::default()
-    });
-    Ok(asked?.into_iter().chain(files).collect())
-}
-
-fn mount(mount: &model::Mount) -> Result<Mount, EngineError> {
-    let mut out = Mount {
-        target: Some(mount.target.clone()),
-        source: some(&mount.source),
-        read_only: Some(mount.read_only),
-        consistency: some(&mount.consistency),
-        ..Mount::default()
-    };
-    match mount.kind {
-        MountKind::Bind => {
-            out.typ = Some(MountType::BIND);
-            let propagation = propagation(&mount.bind_propagation)?;
-            if propagation.is_some() || mount.bind_non_recursive {
-                let non_recursive = mount.bind_non_recursive.then_some(true);
-                out.bind_options = Some(MountBindOptions { propagation, non_recursive, ..Default::default() });
-            }
-        }
-        MountKind::Volume => {
-            out.typ = Some(MountType::VOLUME);
-            out.volume_options = Some(MountVolumeOptions {
-                no_copy: mount.volume_no_copy.then_some(true),
-                labels: some_map(&mount.volume_labels).map(|m| m.into_iter().collect()),
-                driver_config: driver(mount),
-                subpath: some(&mount.volume_subpath),
-            });
-        }
-        MountKind::Tmpfs => {
-            out.typ = Some(MountType::TMPFS);
-            out.tmpfs_options = Some(MountTmpfsOptions {
-                size_bytes: positive(mount.tmpfs_size_bytes),
-                mode: positive(i64::from(mount.tmpfs_mode)),
-                options: None,
-            });
-        }
-    }
-    Ok(out)
-}
-
-fn driver(mount: &model::Mount) -> Option<MountVolumeOptionsDriverConfig> {
-    let options = some_map(&mount.volume_driver_opts).map(|m| m.into_iter().collect());
-    let name = some(&mount.volume_driver);
-    (name.is_some() || options.is_some()).then_some(MountVolumeOptionsDriverConfig { name, options })
-}
-
-fn propagation(word: &str) -> Result<Option<Propagation>, EngineError> {
-    Ok(Some(match word {
-        "" => return Ok(None),
-        "private" => Propagation::PRIVATE,
-        "rprivate" => Propagation::RPRIVATE,
-        "shared" => Propagation::SHARED,
-        "rshared" => Propagation::RSHARED,
-        "slave" => Propagation::SLAVE,
-        "rslave" => Propagation::RSLAVE,
-        other => return Err(EngineError::Refused(format!("invalid propagation mode: {other}"))),
-    }))
 }
 
 fn ports(ports: &[PortConfig]) -> (Option<Vec<String>>, Option<PortMap>) {
@@ -231,198 +188,4 @@ fn seconds_up(duration: Duration) -> i64 {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use model::{ContainerSpec, DnsConfig, Limits, LogDriver, PublishMode, Ulimit};
-    use serde_json::json;
-
-    const NEW: ClientVersion = ClientVersion { major_version: 1, minor_version: 53 };
-    const OLD: ClientVersion = ClientVersion { major_version: 1, minor_version: 41 };
-
-    fn text(s: &str) -> String {
-        s.to_owned()
-    }
-
-    fn a_mount(kind: MountKind) -> model::Mount {
-        model::Mount {
-            kind,
-            source: text("src"),
-            target: text("/dst"),
-            read_only: true,
-            consistency: String::new(),
-            bind_propagation: String::new(),
-            bind_non_recursive: false,
-            volume_no_copy: false,
-            volume_labels: BTreeMap::new(),
-            volume_driver: String::new(),
-            volume_driver_opts: BTreeMap::new(),
-            volume_subpath: String::new(),
-            tmpfs_size_bytes: 0,
-            tmpfs_mode: 0,
-        }
-    }
-
-    fn json_of(spec: ContainerSpec) -> serde_json::Value {
-        serde_json::to_value(body(&NewContainer { spec, ..NewContainer::default() }, NEW).unwrap()).unwrap()
-    }
-
-    #[test]
-    fn a_plain_container_leaves_everything_else_to_the_image_and_the_engine() {
-        let json = json_of(ContainerSpec { image: text("web:1"), ..ContainerSpec::default() });
-        assert_eq!(
-            json,
-            json!({
-                "AttachStdin": false, "AttachStdout": false, "AttachStderr": false,
-                "Image": "web:1", "Tty": false, "OpenStdin": false, "Labels": {},
-                "HostConfig": {"ReadonlyRootfs": false, "RestartPolicy": {"Name": "no"}},
-            })
-        );
-    }
-
-    #[test]
-    fn every_field_reaches_its_place() {
-        let container = NewContainer {
-            name: text("web.1.x"),
-            spec: ContainerSpec {
-                registry_auth: Default::default(),
-                image: text("web:1"),
-                labels: [(text("mine"), text("1")), (text("com.docker.swarm.task.id"), text("forged"))].into(),
-                command: vec![text("/bin/sh")],
-                args: vec![text("-c"), text("true")],
-                hostname: text("h"),
-                env: vec![text("A=1")],
-                dir: text("/d"),
-                user: text("u:g"),
-                groups: vec![text("g2")],
-                stop_signal: text("SIGINT"),
-                stop_grace_period: Some(Duration::from_millis(1500)),
-                tty: true,
-                open_stdin: true,
-                read_only: true,
-                init: Some(true),
-                mounts: Vec::new(),
-                healthcheck: Some(Healthcheck {
-                    test: vec![text("CMD"), text("true")],
-                    interval: Some(Duration::from_secs(1)),
-                    retries: Some(3),
-                    ..Healthcheck::default()
-                }),
-                hosts: vec![text("1.2.3.4 a b"), text("::1\tc")],
-                dns: Some(DnsConfig {
-                    nameservers: vec![text("9.9.9.9")],
-                    search: vec![text("x")],
-                    options: vec![text("o")],
-                }),
-                sysctls: [(text("net.x"), text("1"))].into(),
-                cap_add: vec![text("CAP_NET_ADMIN")],
-                cap_drop: vec![text("ALL")],
-                ulimits: vec![Ulimit { name: text("nofile"), soft: 1, hard: 2 }],
-                secrets: Vec::new(),
-                configs: Vec::new(),
-            },
-            labels: [(text("com.docker.swarm.task.id"), text("x"))].into(),
-            limits: Limits { nano_cpus: 5, memory_bytes: 6, pids: 7 },
-            memory_reservation_bytes: 8,
-            log_driver: Some(LogDriver { name: text("json-file"), options: [(text("max-size"), text("1m"))].into() }),
-            ports: vec![
-                PortConfig {
-                    name: text(""),
-                    protocol: Protocol::Udp,
-                    target_port: 53,
-                    published_port: 5353,
-                    mode: PublishMode::Host,
-                },
-                PortConfig {
-                    name: text(""),
-                    protocol: Protocol::Tcp,
-                    target_port: 80,
-                    published_port: 0,
-                    mode: PublishMode::Host,
-                },
-            ],
-            files: vec![crate::FileMount { source: text("/run/x/secrets"), target: text("/run/secrets") }],
-        };
-        let json = serde_json::to_value(body(&container, OLD).unwrap()).unwrap();
-        let host = json!({
-            "NanoCpus": 5, "Memory": 6, "PidsLimit": 7, "MemoryReservation": 8, "Init": true,
-            "ReadonlyRootfs": true, "GroupAdd": ["g2"], "ExtraHosts": ["a:1.2.3.4", "b:1.2.3.4", "c:::1"],
-            "Dns": ["9.9.9.9"], "DnsSearch": ["x"], "DnsOptions": ["o"], "Sysctls": {"net.x": "1"},
-            "CapAdd": ["CAP_NET_ADMIN"], "CapDrop": ["ALL"],
-            "Mounts": [{"Type": "bind", "Source": "/run/x/secrets", "Target": "/run/secrets", "ReadOnly": true}],
-            "Ulimits": [{"Name": "nofile", "Soft": 1, "Hard": 2}],
-            "LogConfig": {"Type": "json-file", "Config": {"max-size": "1m"}},
-            "RestartPolicy": {"Name": "no"},
-            "PortBindings": {"53/udp": [{"HostPort": "5353"}], "80/tcp": [{"HostPort": ""}]},
-        });
-        let health = json!({"Test": ["CMD", "true"], "Interval": 1_000_000_000_i64, "Retries": 3});
-        assert_eq!(
-            json,
-            json!({
-                "AttachStdin": false, "AttachStdout": false, "AttachStderr": false,
-                "Image": "web:1", "Tty": true, "OpenStdin": true, "Hostname": "h", "User": "u:g", "Env": ["A=1"],
-                "Entrypoint": ["/bin/sh"], "Cmd": ["-c", "true"], "WorkingDir": "/d",
-                "Labels": {"mine": "1", "com.docker.swarm.task.id": "x"},
-                "StopSignal": "SIGINT", "StopTimeout": 2,
-                "ExposedPorts": {"53/udp": {}, "80/tcp": {}},
-                "Healthcheck": health, "HostConfig": host,
-            })
-        );
-    }
-
-    #[test]
-    fn mounts_keep_the_options_of_their_kind() {
-        let bind =
-            model::Mount { bind_propagation: text("rshared"), bind_non_recursive: true, ..a_mount(MountKind::Bind) };
-        let volume = model::Mount {
-            volume_no_copy: true,
-            volume_labels: [(text("l"), text("1"))].into(),
-            volume_driver: text("local"),
-            volume_driver_opts: [(text("type"), text("nfs"))].into(),
-            volume_subpath: text("sub"),
-            ..a_mount(MountKind::Volume)
-        };
-        let tmpfs = model::Mount {
-            source: String::new(),
-            tmpfs_size_bytes: 1 << 20,
-            tmpfs_mode: 0o700,
-            ..a_mount(MountKind::Tmpfs)
-        };
-        let json = json_of(ContainerSpec { mounts: vec![bind, volume, tmpfs], ..ContainerSpec::default() });
-        assert_eq!(
-            json["HostConfig"]["Mounts"],
-            json!([
-                {"Type": "bind", "Source": "src", "Target": "/dst", "ReadOnly": true,
-                 "BindOptions": {"Propagation": "rshared", "NonRecursive": true}},
-                {"Type": "volume", "Source": "src", "Target": "/dst", "ReadOnly": true,
-                 "VolumeOptions": {"NoCopy": true, "Labels": {"l": "1"}, "Subpath": "sub",
-                                   "DriverConfig": {"Name": "local", "Options": {"type": "nfs"}}}},
-                {"Type": "tmpfs", "Target": "/dst", "ReadOnly": true, "TmpfsOptions": {"SizeBytes": 1_048_576, "Mode": 0o700}},
-            ])
-        );
-    }
-
-    #[test]
-    fn what_an_old_engine_would_drop_is_refused() {
-        let subpath = model::Mount { volume_subpath: text("s"), ..a_mount(MountKind::Volume) };
-        let check = Healthcheck { start_interval: Some(Duration::from_secs(1)), ..Healthcheck::default() };
-        for (spec, says) in [
-            (ContainerSpec { mounts: vec![subpath], ..ContainerSpec::default() }, "a path inside a volume needs"),
-            (ContainerSpec { healthcheck: Some(check), ..ContainerSpec::default() }, "start interval needs"),
-        ] {
-            let container = NewContainer { spec, ..NewContainer::default() };
-            let Err(EngineError::Refused(message)) = body(&container, OLD) else { panic!("not refused") };
-            assert!(message.contains(says) && message.contains("1.41"), "{message}");
-            assert!(body(&container, NEW).is_ok());
-        }
-    }
-
-    #[test]
-    fn an_unknown_propagation_is_refused_in_dockers_words() {
-        let bind = model::Mount { bind_propagation: text("sideways"), ..a_mount(MountKind::Bind) };
-        let container = NewContainer {
-            spec: ContainerSpec { mounts: vec![bind], ..ContainerSpec::default() },
-            ..NewContainer::default()
-        };
-        assert_eq!(body(&container, NEW).unwrap_err().to_string(), "invalid propagation mode: sideways");
-    }
-}
+mod tests;

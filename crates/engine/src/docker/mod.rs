@@ -1,9 +1,12 @@
 //! A Docker Engine, through bollard.
 
 mod create;
+mod describe;
+mod exec;
 mod logs;
 mod observe;
 mod pull;
+mod raw;
 mod tmpfs;
 
 use crate::{ContainerEvent, ContainerState, Engine, EngineError, HostFiles, LogChunk, LogOptions, NewContainer};
@@ -12,7 +15,7 @@ use bollard::errors::Error as Bollard;
 use bollard::query_parameters as query;
 use bollard::{API_DEFAULT_VERSION, ClientVersion, Docker};
 use futures::stream::{self, BoxStream, StreamExt as _};
-use model::{EngineDescription, NodeDescription, Platform, Resources};
+use model::{GenericResource, NodeDescription};
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -43,6 +46,8 @@ pub struct DockerOptions {
     /// Where files for containers that must never be on a disk are kept (secrets and configs): a tmpfs is mounted in it for
     /// each node.
     pub run_dir: PathBuf,
+    /// What its machine has beyond CPU and memory, besides what the engine itself says of that.
+    pub generic: Vec<GenericResource>,
 }
 
 /// A Docker Engine. Connects at the first call, and again after the engine was lost; the API version is negotiated with
@@ -52,6 +57,7 @@ pub struct DockerEngine {
     endpoint: Endpoint,
     prefer_offline_images: bool,
     run_dir: PathBuf,
+    generic: Vec<GenericResource>,
     client: Mutex<Option<Docker>>,
     pulls: pull::Pulls,
 }
@@ -75,6 +81,7 @@ impl Default for DockerOptions {
             host: "unix:///var/run/docker.sock".into(),
             prefer_offline_images: false,
             run_dir: "/run/swarmlite".into(),
+            generic: Vec::new(),
         }
     }
 }
@@ -114,6 +121,7 @@ impl DockerEngine {
             endpoint: options.host.parse()?,
             prefer_offline_images: options.prefer_offline_images,
             run_dir: options.run_dir.clone(),
+            generic: options.generic.clone(),
             client: Mutex::new(None),
             pulls: pull::Pulls::default(),
         })
@@ -163,13 +171,7 @@ impl DockerEngine {
     fn error(&self, call: &'static str, after: Duration, error: Bollard) -> EngineError {
         match error {
             Bollard::DockerResponseServerError { status_code, message } => {
-                let message = message.trim().to_owned();
-                match status_code {
-                    404 => EngineError::NotFound(message),
-                    409 => EngineError::Conflict(message),
-                    400..=499 | 501 => EngineError::Refused(message),
-                    _ => EngineError::Failed(message),
-                }
+                by_status(status_code, message.trim().to_owned())
             }
             Bollard::DockerStreamError { error } => EngineError::Failed(error.trim().to_owned()),
             Bollard::RequestTimeoutError => EngineError::Timeout { call, after },
@@ -186,6 +188,16 @@ impl DockerEngine {
     fn unreachable(&self, reason: String) -> EngineError {
         *self.client.lock() = None;
         EngineError::Unreachable { endpoint: self.endpoint.to_string(), reason }
+    }
+}
+
+/// What an error status of the engine's means.
+fn by_status(status: u16, message: String) -> EngineError {
+    match status {
+        404 => EngineError::NotFound(message),
+        409 => EngineError::Conflict(message),
+        400..=499 | 501 => EngineError::Refused(message),
+        _ => EngineError::Failed(message),
     }
 }
 
@@ -207,36 +219,7 @@ impl Engine for DockerEngine {
     async fn describe(&self) -> Result<NodeDescription, EngineError> {
         let client = self.client().await?;
         let info = self.bound("describe itself", READ_TIMEOUT, client.info()).await?;
-        let plugins = info.plugins.unwrap_or_default();
-        let kinds = [
-            ("Network", plugins.network),
-            ("Volume", plugins.volume),
-            ("Log", plugins.log),
-            ("Authorization", plugins.authorization),
-        ];
-        let labels = info.labels.unwrap_or_default();
-        let label =
-            |l: String| l.split_once('=').map_or((l.clone(), String::new()), |(k, v)| (k.to_owned(), v.to_owned()));
-        Ok(NodeDescription {
-            hostname: info.name.unwrap_or_default(),
-            platform: Platform {
-                architecture: info.architecture.unwrap_or_default(),
-                os: info.os_type.unwrap_or_default(),
-            },
-            resources: Resources {
-                nano_cpus: info.ncpu.unwrap_or_default().saturating_mul(1_000_000_000),
-                memory_bytes: info.mem_total.unwrap_or_default(),
-            },
-            engine: EngineDescription {
-                version: info.server_version.unwrap_or_default(),
-                labels: labels.into_iter().map(label).collect(),
-                plugins: kinds
-                    .into_iter()
-                    .flat_map(|(kind, names)| names.unwrap_or_default().into_iter().map(move |n| (kind.to_owned(), n)))
-                    .collect(),
-            },
-            tls: None,
-        })
+        Ok(describe::node(info, &self.generic))
     }
 
     async fn pull(&self, image: &str, registry_auth: Option<&str>) -> Result<(), EngineError> {
@@ -329,6 +312,10 @@ impl Engine for DockerEngine {
         let call = client.inspect_container(id, None::<query::InspectContainerOptions>);
         self.bound("inspect a container", READ_TIMEOUT, call).await?;
         Ok(logs::stream(&client, self.endpoint.to_string(), id, options))
+    }
+
+    async fn log_details(&self, id: &str) -> Result<BTreeMap<String, String>, EngineError> {
+        self.details_of_output(id).await
     }
 
     async fn signal(&self, id: &str, signal: &str) -> Result<(), EngineError> {

@@ -51,9 +51,9 @@ fn is_fresh(ended: Instant) -> bool {
 
 /// What a reference says without asking a registry.
 #[derive(Debug, PartialEq, Eq)]
-struct Reference {
+pub(super) struct Reference {
     /// With `:latest` when it has neither tag nor digest.
-    full: String,
+    pub(super) full: String,
     /// Names content that never changes.
     by_digest: bool,
     /// An engine's image id: no registry has it.
@@ -61,7 +61,7 @@ struct Reference {
 }
 
 impl Reference {
-    fn parse(image: &str) -> Reference {
+    pub(super) fn parse(image: &str) -> Reference {
         let hex = |s: &str| s.len() == 64 && s.bytes().all(|b| b.is_ascii_hexdigit());
         let local_id = hex(image.strip_prefix("sha256:").unwrap_or(image));
         let by_digest = image.contains('@');

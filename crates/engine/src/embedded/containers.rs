@@ -122,6 +122,10 @@ impl Containers {
         Ok(())
     }
 
+    pub(crate) fn created(&self, id: &str) -> Option<&NewContainer> {
+        self.find(id).and_then(|id| self.by_id.get(&id)).map(|r| &r.new)
+    }
+
     /// The files that it was created with.
     pub(crate) fn files(&self, id: &str) -> &[FileMount] {
         self.find(id).and_then(|id| self.by_id.get(&id)).map_or(&[], |r| &r.new.files)
@@ -234,6 +238,22 @@ impl Containers {
             lines.drain(..skip);
         }
         Some(lines)
+    }
+
+    /// What its log options name of its labels and its environment; `None` when it is not there.
+    pub(crate) fn log_details(&self, id: &str) -> Option<BTreeMap<String, String>> {
+        let record = self.by_id.get(&self.find(id)?)?;
+        let options = record.new.log_driver.as_ref().map(|d| &d.options);
+        let names = |option: &str| -> Vec<String> {
+            let list = options.and_then(|o| o.get(option)).map_or("", String::as_str);
+            list.split(',').filter(|name| !name.is_empty()).map(str::to_owned).collect()
+        };
+        let labels = names("labels").into_iter().filter_map(|name| record.state.labels.get_key_value(&name));
+        let mut details: BTreeMap<String, String> = labels.map(|(k, v)| (k.clone(), v.clone())).collect();
+        let wanted = names("env");
+        let env = record.new.spec.env.iter().filter_map(|e| e.split_once('='));
+        details.extend(env.filter(|(k, _)| wanted.iter().any(|w| w == k)).map(|(k, v)| (k.to_owned(), v.to_owned())));
+        Some(details)
     }
 
     /// Does everything that is due.

@@ -29,6 +29,8 @@ pub enum Call {
     Events,
     /// `logs`
     Logs,
+    /// The calls of [`Execs`](crate::Execs)
+    Exec,
 }
 
 /// Makes an [`EmbeddedEngine`](super::EmbeddedEngine) misbehave. Clones act on the same engine.
@@ -64,7 +66,7 @@ const QUEUE_MAX: usize = 10_000;
 // === impl Call ===
 
 impl Call {
-    /// All calls.
+    /// All calls that an agent makes by itself; what a user asks for is not among them.
     pub const ALL: [Call; 10] = [
         Call::Describe,
         Call::Pull,
@@ -90,6 +92,7 @@ impl Call {
             Call::List => "list containers",
             Call::Events => "tell its events",
             Call::Logs => "give a container's output",
+            Call::Exec => "run a command in a container",
         }
     }
 }

@@ -7,6 +7,7 @@
 
 pub mod behaviour;
 mod containers;
+mod execs;
 mod faults;
 mod files;
 
@@ -21,9 +22,10 @@ use async_trait::async_trait;
 use behaviour::Behaviour;
 use containers::Containers;
 use futures::stream::{self, BoxStream, StreamExt as _};
-use model::{EngineDescription, NodeDescription, Platform, Resources};
+use model::{EngineDescription, GenericResource, NodeDescription, Platform, Resources};
 use parking_lot::Mutex;
 use seams::{Clock, Rand, RandExt as _};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
@@ -44,6 +46,14 @@ pub struct EmbeddedOptions {
     pub hostname: String,
     /// CPU and memory.
     pub resources: Resources,
+    /// Architecture and operating system.
+    pub platform: Platform,
+    /// What else it has.
+    pub generic: Vec<GenericResource>,
+    /// Labels of the engine.
+    pub labels: BTreeMap<String, String>,
+    /// Plugins as (type, name).
+    pub plugins: Vec<(String, String)>,
 }
 
 /// An engine in memory. Clones share their state.
@@ -67,6 +77,7 @@ pub(crate) struct State {
     containers: Containers,
     faults: faults::Plan,
     signals: Vec<(String, String)>,
+    execs: execs::Table,
 }
 
 /// A clock that follows tokio's time from when it is made: for tests with paused time.
@@ -82,6 +93,12 @@ impl Default for EmbeddedOptions {
         EmbeddedOptions {
             hostname: "embedded".into(),
             resources: Resources { nano_cpus: 4_000_000_000, memory_bytes: 8 << 30 },
+            platform: Platform { architecture: "x86_64".into(), os: "linux".into() },
+            generic: Vec::new(),
+            labels: BTreeMap::new(),
+            plugins: [("Network", "bridge"), ("Volume", "local"), ("Log", "json-file")]
+                .map(|(kind, name)| (kind.to_owned(), name.to_owned()))
+                .to_vec(),
         }
     }
 }
@@ -118,6 +135,11 @@ impl EmbeddedEngine {
     /// All containers as they are, past every fault: for whoever checks the engine from outside.
     pub fn containers(&self) -> Vec<ContainerState> {
         self.inner.with(|s, now| s.containers.all(now))
+    }
+
+    /// What a container was made from, by its id or name.
+    pub fn created(&self, id_or_name: &str) -> Option<NewContainer> {
+        self.inner.with(|s, _| s.containers.created(id_or_name).cloned())
     }
 
     /// The last starts of containers, oldest first (at most [`CONTAINERS_MAX`]).
@@ -190,12 +212,13 @@ impl Engine for EmbeddedEngine {
         self.call(Call::Describe, Duration::from_millis(2), |_, _| {
             Ok(NodeDescription {
                 hostname: options.hostname,
-                platform: Platform { architecture: "x86_64".into(), os: "linux".into() },
+                platform: options.platform,
                 resources: options.resources,
+                generic: options.generic,
                 engine: EngineDescription {
                     version: "embedded".into(),
-                    labels: Default::default(),
-                    plugins: vec![("Network".into(), "bridge".into()), ("Log".into(), "json-file".into())],
+                    labels: options.labels,
+                    plugins: options.plugins,
                 },
                 tls: None,
             })
@@ -337,6 +360,13 @@ impl Engine for EmbeddedEngine {
             }
         });
         Ok(past.chain(later).boxed())
+    }
+
+    async fn log_details(&self, id: &str) -> Result<BTreeMap<String, String>, EngineError> {
+        self.call(Call::Inspect, Duration::from_millis(2), |s, _| {
+            s.containers.log_details(id).ok_or_else(|| containers::no_such_container(id))
+        })
+        .await
     }
 
     async fn signal(&self, id: &str, signal: &str) -> Result<(), EngineError> {

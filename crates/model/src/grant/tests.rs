@@ -44,6 +44,7 @@ fn tmpfs(target: &str) -> Mount {
         volume_subpath: String::new(),
         tmpfs_size_bytes: 0,
         tmpfs_mode: 0,
+        ..Mount::default()
     }
 }
 

@@ -195,9 +195,19 @@ pub fn service(name: &str, replicas: u64) -> Service {
         update: None,
         rollback: None,
         endpoint: None,
+        cron: None,
+        backoff: Default::default(),
     };
     let id: ServiceId = seams::real::OsRand.id25().parse().expect("an id");
-    Service { id, meta: Meta::default(), spec, spec_version: 1, previous_spec: None, update_status: None }
+    Service {
+        id,
+        meta: Meta::default(),
+        spec,
+        spec_version: 1,
+        previous_spec: None,
+        update_status: None,
+        progress: Default::default(),
+    }
 }
 
 pub async fn create(host: &Host, name: &str, replicas: u64) -> ServiceId {

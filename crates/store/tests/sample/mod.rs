@@ -26,6 +26,7 @@ pub(crate) fn cluster() -> Cluster {
             heartbeat_period: Duration::from_millis(1500),
             node_cert_expiry: Duration::from_secs(2160 * 3600),
             autolock: false,
+            ..ClusterSpec::default()
         },
         root_ca: RootCa { cert_pem: "CERT".into(), key_pem: "KEY".into() },
         join_tokens: JoinTokens { worker: "SWMTKN-1-w".into(), manager: "SWMTKN-1-m".into() },
@@ -58,8 +59,14 @@ pub(crate) fn node() -> Node {
                 plugins: vec![("Network".into(), "bridge".into())],
             },
             tls: None,
+            ..NodeDescription::default()
         }),
-        status: NodeStatus { state: NodeState::Ready, message: "well".into(), addr: "10.0.0.1".into() },
+        status: NodeStatus {
+            state: NodeState::Ready,
+            message: "well".into(),
+            addr: "10.0.0.1".into(),
+            ..NodeStatus::default()
+        },
         manager: Some(ManagerStatus { raft_id: 42, addr: "10.0.0.1:2377".into() }),
     }
 }
@@ -104,10 +111,12 @@ fn task_spec() -> TaskSpec {
             registry_auth: Some(RegistryAuth("credentials".into())),
             secrets: Vec::new(),
             configs: Vec::new(),
+            ..ContainerSpec::default()
         },
         resources: Some(ResourceRequirements {
             limits: Some(Limits { nano_cpus: 1, memory_bytes: 2, pids: 3 }),
             reservations: Some(Resources { nano_cpus: 4, memory_bytes: 5 }),
+            ..ResourceRequirements::default()
         }),
         restart: Some(RestartPolicy {
             condition: Some(RestartCondition::OnFailure),
@@ -115,7 +124,10 @@ fn task_spec() -> TaskSpec {
             max_attempts: Some(7),
             window: Some(Duration::from_secs(8)),
         }),
-        placement: Some(Placement { platforms: vec![Platform { architecture: "arm64".into(), os: "linux".into() }] }),
+        placement: Some(Placement {
+            platforms: vec![Platform { architecture: "arm64".into(), os: "linux".into() }],
+            ..Placement::default()
+        }),
         log_driver: Some(LogDriver { name: "json-file".into(), options: map("max-size") }),
         force_update: 2,
     }
@@ -137,6 +149,7 @@ fn mount() -> Mount {
         volume_subpath: "sub".into(),
         tmpfs_size_bytes: 1,
         tmpfs_mode: 0o1777,
+        ..Mount::default()
     }
 }
 
@@ -161,6 +174,8 @@ pub(crate) fn service() -> Service {
         update: Some(update.clone()),
         rollback: Some(UpdateConfig { failure_action: FailureAction::Continue, ..update }),
         endpoint: Some(EndpointSpec { mode: EndpointMode::DnsRr, ports: vec![port(PublishMode::Ingress)] }),
+        cron: None,
+        backoff: Default::default(),
     };
     Service {
         id: id('s'),
@@ -175,6 +190,7 @@ pub(crate) fn service() -> Service {
             message: "rollback paused".into(),
             spec_version: 4,
         }),
+        progress: Default::default(),
     }
 }
 
@@ -200,6 +216,11 @@ pub(crate) fn task() -> Task {
             container: Some(ContainerStatus { id: "abc".into(), pid: 5, exit_code: Some(1) }),
             ports: vec![PortStatus { protocol: Protocol::Sctp, target_port: 80, published_port: 32768 }],
         },
+        for_node: None,
+        job_iteration: None,
+        failures: 0,
+        inherited: None,
+        generic: Vec::new(),
     }
 }
 

@@ -69,11 +69,7 @@ async fn find(ctx: &Context, name: &str) -> Result<Option<Service>, CliError> {
 }
 
 fn service_row(service: &Service) -> Row {
-    let (mode, mut replicas) = mode_and_replicas(service);
-    let per_node = service.spec.task_template.placement.as_ref().map_or(0, |p| p.max_replicas);
-    if per_node > 0 {
-        replicas.push_str(&format!(" (max {per_node} per node)"));
-    }
+    let (mode, replicas) = mode_and_replicas(service);
     let image =
         service.spec.task_template.container_spec.as_ref().map(|c| without_digest(&c.image)).unwrap_or_default();
     row! {
@@ -86,22 +82,22 @@ fn service_row(service: &Service) -> Row {
     }
 }
 
+/// The mode, and how many tasks run and shall run. Of a job, how many of its tasks are done stands in the place of the most
+/// for a node: there is no room for both.
 fn mode_and_replicas(service: &Service) -> (&'static str, String) {
     let mode = &service.spec.mode;
     let status = service.service_status.clone().unwrap_or_default();
     let count = format!("{}/{}", status.running_tasks, status.desired_tasks);
+    let done = |of: u64| format!("{count} ({}/{of} completed)", status.completed_tasks);
     match (&mode.global, &mode.replicated_job, &mode.global_job) {
         (Some(_), _, _) => ("global", count),
-        (_, Some(job), _) => {
-            let done = format!("{}/{} completed", status.completed_tasks, job.total_completions.unwrap_or_default());
-            ("replicated job", format!("{}/{} ({done})", status.running_tasks, job.max_concurrent.unwrap_or_default()))
-        }
-        (_, _, Some(_)) => {
-            let done =
-                format!("{}/{} completed", status.completed_tasks, status.desired_tasks + status.completed_tasks);
-            ("global job", format!("{count} ({done})"))
-        }
-        _ => ("replicated", count),
+        (_, Some(job), _) => ("replicated job", done(job.total_completions.unwrap_or(1))),
+        // What is desired of a global job is what is not completed yet.
+        (_, _, Some(_)) => ("global job", done(status.desired_tasks + status.completed_tasks)),
+        _ => match service.spec.task_template.placement.as_ref().map_or(0, |p| p.max_replicas) {
+            0 => ("replicated", count),
+            per_node => ("replicated", format!("{count} (max {per_node} per node)")),
+        },
     }
 }
 
@@ -161,5 +157,26 @@ ID             NAME      MODE         REPLICAS               IMAGE     PORTS
 ssssssssssss   web       replicated   2/3 (max 2 per node)   nginx:1   *:8000-8001->80-81/tcp, *:9000->9000/tcp
 ";
         assert_eq!(VIEW.render(&[service_row(&service)], None, false).unwrap(), want);
+    }
+
+    #[test]
+    fn modes_and_counts_are_dockers() {
+        for (mode, status, want) in [
+            (json!({"Global": {}}), (1, 3, 0), ("global", "1/3")),
+            (
+                json!({"ReplicatedJob": {"MaxConcurrent": 5, "TotalCompletions": 10}}),
+                (0, 1, 2),
+                ("replicated job", "0/1 (2/10 completed)"),
+            ),
+            (json!({"GlobalJob": {}}), (1, 2, 3), ("global job", "1/2 (3/5 completed)")),
+            (json!({"Replicated": {"Replicas": 3}}), (1, 3, 0), ("replicated", "1/3 (max 2 per node)")),
+        ] {
+            let service: Service = serde_json::from_value(json!({
+                "ID": "s", "Spec": {"Mode": mode, "TaskTemplate": {"Placement": {"MaxReplicas": 2}}},
+                "ServiceStatus": {"RunningTasks": status.0, "DesiredTasks": status.1, "CompletedTasks": status.2},
+            }))
+            .unwrap();
+            assert_eq!(mode_and_replicas(&service), (want.0, want.1.to_owned()), "{mode}");
+        }
     }
 }

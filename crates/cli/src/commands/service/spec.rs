@@ -1,13 +1,15 @@
 //! `service create`: from flags to the JSON that Docker would send.
 
+use super::extensions;
 use super::flags::Flags;
 use crate::context::Context;
 use crate::error::CliError;
 use crate::opts::{self, Ports, Words, to_map};
 use docker_api::{
-    ContainerSpec, DnsConfig, Driver, EndpointSpec, GlobalService, GoDuration, HealthConfig, Limit, Mount, Placement,
-    PlacementPreference, Ratio, ReplicatedJob, ReplicatedService, ResourceRequirements, Resources, RestartPolicy,
-    ServiceMode, ServiceSpec, TaskSpec, Ulimit, UpdateConfig,
+    ContainerSpec, CredentialSpec, DnsConfig, Driver, EndpointSpec, GlobalService, GoDuration, HealthConfig, Limit,
+    Mount, NetworkAttachmentConfig, Placement, PlacementPreference, Privileges, Ratio, ReplicatedJob,
+    ReplicatedService, ResourceRequirements, Resources, RestartPolicy, ServiceMode, ServiceSpec, TaskSpec, Ulimit,
+    UpdateConfig,
 };
 use std::path::Path;
 
@@ -32,6 +34,9 @@ pub(crate) fn from_flags(flags: &Flags, env: Vec<String>) -> Result<ServiceSpec,
     let words = flags.many::<String>("words");
     let (image, args) = words.split_first().ok_or_else(|| CliError::text("an image is required"))?;
     let (capability_add, capability_drop) = capabilities(flags.many("cap-add"), flags.many("cap-drop"));
+    let mode = mode(flags)?;
+    let mut labels = to_map(&flags.many("label"));
+    extensions::apply(flags, is_job(&mode), &mut labels)?;
     let container = ContainerSpec {
         image: tagged(image)?,
         labels: to_map(&flags.many("container-label")),
@@ -42,6 +47,10 @@ pub(crate) fn from_flags(flags: &Flags, env: Vec<String>) -> Result<ServiceSpec,
         dir: flags.text("workdir"),
         user: flags.text("user"),
         groups: flags.many("group"),
+        privileges: flags
+            .one::<CredentialSpec>("credential-spec")
+            .filter(|_| flags.given_not_empty("credential-spec"))
+            .map(|spec| Privileges { credential_spec: Some(spec), ..Privileges::default() }),
         init: Some(flags.switch("init")),
         stop_signal: flags.text("stop-signal"),
         tty: flags.switch("tty"),
@@ -58,6 +67,7 @@ pub(crate) fn from_flags(flags: &Flags, env: Vec<String>) -> Result<ServiceSpec,
         sysctls: to_map(&flags.many("sysctl")),
         capability_add,
         capability_drop,
+        isolation: flags.text("isolation"),
         ulimits: sorted_ulimits(flags.many("ulimit")),
         oom_score_adj: flags.one("oom-score-adj").unwrap_or_default(),
         ..ContainerSpec::default()
@@ -65,10 +75,10 @@ pub(crate) fn from_flags(flags: &Flags, env: Vec<String>) -> Result<ServiceSpec,
     let log_driver = flags.text("log-driver");
     Ok(ServiceSpec {
         name: flags.text("name"),
-        labels: to_map(&flags.many("label")),
+        labels,
         task_template: TaskSpec {
             container_spec: Some(container),
-            resources: Some(resources(flags)),
+            resources: Some(resources(flags)?),
             restart_policy: restart_policy(flags, None)?,
             placement: Some(Placement {
                 constraints: flags.many("constraint"),
@@ -76,11 +86,12 @@ pub(crate) fn from_flags(flags: &Flags, env: Vec<String>) -> Result<ServiceSpec,
                 max_replicas: flags.one("replicas-max-per-node").unwrap_or_default(),
                 ..Placement::default()
             }),
+            networks: flags.many::<NetworkAttachmentConfig>("network"),
             log_driver: (!log_driver.is_empty())
                 .then(|| Driver { name: log_driver, options: to_map(&flags.many("log-opt")) }),
             ..TaskSpec::default()
         },
-        mode: mode(flags)?,
+        mode,
         update_config: update_config(flags, "update", None)?,
         rollback_config: update_config(flags, "rollback", None)?,
         endpoint_spec: Some(EndpointSpec {
@@ -147,38 +158,58 @@ fn sorted_ulimits(mut ulimits: Vec<Ulimit>) -> Vec<Ulimit> {
 
 /// `vip` or `dnsrr`.
 pub(crate) fn endpoint_mode(flags: &Flags) -> Result<Option<String>, CliError> {
-    flags.choice("endpoint-mode", &["vip", "dnsrr"])
+    Ok(flags.choice("endpoint-mode", &["vip", "dnsrr", "VIP", "DNSRR"])?.map(|mode| mode.to_ascii_lowercase()))
 }
 
 fn mode(flags: &Flags) -> Result<ServiceMode, CliError> {
     let mode = flags.one::<String>("mode").unwrap_or_else(|| "replicated".to_owned());
     let replicas = flags.one::<u64>("replicas");
     let max_concurrent = flags.one::<u64>("max-concurrent");
-    let is_job = mode.ends_with("-job");
-    if mode.starts_with("global") && replicas.is_some() {
-        return Err(CliError::text("replicas can only be used with replicated or replicated-job mode"));
-    }
-    if mode.starts_with("global") && flags.given("replicas-max-per-node") {
-        return Err(CliError::text("replicas-max-per-node can only be used with replicated or replicated-job mode"));
-    }
-    if mode != "replicated-job" && max_concurrent.is_some() {
-        return Err(CliError::text("max-concurrent can only be used with replicated-job mode"));
-    }
-    if is_job && flags.any_given(&UPDATE_FLAGS) {
-        return Err(CliError::text("update config cannot be used with a job: it runs to its end"));
-    }
+    let per_node = flags.one::<u64>("replicas-max-per-node").is_some_and(|n| n > 0);
+    let no_numbers = || match () {
+        () if replicas.is_some() => Some("replicas can only be used with replicated or replicated-job mode"),
+        () if per_node => Some("replicas-max-per-node can only be used with replicated or replicated-job mode"),
+        () => max_concurrent.map(|_| ONLY_JOBS_CONCURRENT),
+    };
     let mut wanted = ServiceMode::default();
-    match mode.as_str() {
-        "replicated" => wanted.replicated = Some(ReplicatedService { replicas }),
-        "global" => wanted.global = Some(GlobalService {}),
-        "replicated-job" => {
-            let max_concurrent = max_concurrent.or(replicas).or(Some(1));
-            wanted.replicated_job = Some(ReplicatedJob { max_concurrent, total_completions: replicas.or(Some(1)) });
+    let wrong = match mode.as_str() {
+        "replicated" => {
+            wanted.replicated = Some(ReplicatedService { replicas });
+            max_concurrent.map(|_| ONLY_JOBS_CONCURRENT)
         }
-        "global-job" => wanted.global_job = Some(GlobalService {}),
+        "global" => {
+            wanted.global = Some(GlobalService {});
+            no_numbers()
+        }
+        // The daemon knows what is meant when nothing is said.
+        "replicated-job" | "cron-job" => {
+            let max_concurrent = max_concurrent.or(replicas);
+            wanted.replicated_job = Some(ReplicatedJob { max_concurrent, total_completions: replicas });
+            None
+        }
+        "global-job" => {
+            wanted.global_job = Some(GlobalService {});
+            no_numbers()
+        }
         _ => return Err(CliError::text(format!("Unknown mode: {mode}, only replicated and global supported"))),
+    };
+    let update_or_rollback =
+        || UPDATE_FLAGS.iter().any(|f| flags.given(f) || flags.given(&f.replacen("update", "rollback", 1)));
+    match wrong {
+        Some(wrong) => Err(CliError::text(wrong)),
+        None if is_job(&wanted) && update_or_rollback() => {
+            Err(CliError::text("update and rollback configuration is not supported for jobs"))
+        }
+        None => Ok(wanted),
     }
-    Ok(wanted)
+}
+
+/// What is said of `--max-concurrent` elsewhere.
+pub(super) const ONLY_JOBS_CONCURRENT: &str = "max-concurrent can only be used with replicated-job mode";
+
+/// True for a mode whose tasks end.
+pub(super) fn is_job(mode: &ServiceMode) -> bool {
+    mode.replicated_job.is_some() || mode.global_job.is_some()
 }
 
 const UPDATE_FLAGS: [&str; 6] = [
@@ -190,8 +221,8 @@ const UPDATE_FLAGS: [&str; 6] = [
     "update-order",
 ];
 
-fn resources(flags: &Flags) -> ResourceRequirements {
-    ResourceRequirements {
+fn resources(flags: &Flags) -> Result<ResourceRequirements, CliError> {
+    Ok(ResourceRequirements {
         limits: Some(Limit {
             nano_cpus: flags.one("limit-cpu").unwrap_or_default(),
             memory_bytes: flags.one("limit-memory").unwrap_or_default(),
@@ -200,10 +231,11 @@ fn resources(flags: &Flags) -> ResourceRequirements {
         reservations: Some(Resources {
             nano_cpus: flags.one("reserve-cpu").unwrap_or_default(),
             memory_bytes: flags.one("reserve-memory").unwrap_or_default(),
-            ..Resources::default()
+            generic_resources: opts::generic_resources(&flags.many("generic-resource")).map_err(CliError::Text)?,
         }),
-        ..ResourceRequirements::default()
-    }
+        swap_bytes: flags.one("memory-swap"),
+        memory_swappiness: flags.one("memory-swappiness"),
+    })
 }
 
 /// The restart policy after the flags: `before` with what they say, or Docker's default with it; `None` when neither is.
@@ -261,30 +293,27 @@ pub(crate) fn update_config(
 
 /// The health check that the flags ask for; `None` when they say nothing.
 pub(crate) fn healthcheck(flags: &Flags) -> Result<Option<HealthConfig>, CliError> {
-    let given = flags.any_given(&[
-        "health-cmd",
-        "health-interval",
-        "health-retries",
-        "health-start-interval",
-        "health-start-period",
-        "health-timeout",
-    ]);
+    let command = flags.text("health-cmd");
+    let retries = flags.one::<i64>("health-retries").unwrap_or_default();
+    let given = !command.is_empty() || retries != 0 || flags.any_given(&HEALTH_TIMES);
     if flags.switch("no-healthcheck") {
         if given {
-            return Err(CliError::text("--no-healthcheck conflicts with --health-* options"));
+            return Err(CliError::text(NO_HEALTHCHECK));
         }
         return Ok(Some(HealthConfig { test: vec!["NONE".to_owned()], ..HealthConfig::default() }));
     }
-    if !given {
-        return Ok(None);
-    }
-    let command = flags.text("health-cmd");
-    Ok(Some(HealthConfig {
+    Ok(given.then(|| HealthConfig {
         test: if command.is_empty() { Vec::new() } else { vec!["CMD-SHELL".to_owned(), command] },
         interval: flags.one("health-interval").unwrap_or_default(),
         timeout: flags.one("health-timeout").unwrap_or_default(),
         start_period: flags.one("health-start-period").unwrap_or_default(),
         start_interval: flags.one("health-start-interval").unwrap_or_default(),
-        retries: flags.one::<u64>("health-retries").and_then(|n| i64::try_from(n).ok()).unwrap_or_default(),
+        retries,
     }))
 }
+
+/// The flags of a health check that are durations.
+pub(super) const HEALTH_TIMES: [&str; 4] =
+    ["health-interval", "health-timeout", "health-start-period", "health-start-interval"];
+/// What is said of a check that shall be and shall not be.
+pub(super) const NO_HEALTHCHECK: &str = "--no-healthcheck conflicts with --health-* options";

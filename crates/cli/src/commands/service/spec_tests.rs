@@ -1,11 +1,12 @@
 //! Flags to JSON: what Docker's own command line (28.2) sends for the same flags.
 
 use super::flags::{CreateArgs, Flags, UpdateArgs};
-use super::{spec, update};
+use super::{references, spec, update};
 use clap::FromArgMatches as _;
 use docker_api::ServiceSpec;
 use serde_json::{Value, json};
 
+/// The matches of the command that the arguments name.
 fn leaf(args: &[&str]) -> Result<clap::ArgMatches, clap::Error> {
     let mut matches = crate::app::command().try_get_matches_from(args)?;
     while let Some((_, deeper)) = matches.remove_subcommand() {
@@ -14,22 +15,31 @@ fn leaf(args: &[&str]) -> Result<clap::ArgMatches, clap::Error> {
     Ok(matches)
 }
 
-fn create_flags(args: &[&str]) -> Flags {
-    let matches = leaf(&[&["swarmlite", "service", "create"], args].concat()).unwrap();
-    CreateArgs::from_arg_matches(&matches).unwrap().0
+/// What is said of a command line that cannot be parsed.
+fn said(error: &clap::Error, args: &[&str]) -> String {
+    let args: Vec<std::ffi::OsString> = args.iter().map(Into::into).collect();
+    crate::usage::message(error, &mut crate::app::command(), &args)
 }
 
-fn created(args: &[&str]) -> Result<Value, String> {
-    let flags = create_flags(args);
-    let spec = spec::from_flags(&flags, flags.many("env")).map_err(|e| e.to_string())?;
+/// What `service create` sends, or what is said instead.
+pub(super) fn created(args: &[&str]) -> Result<Value, String> {
+    let args = [&["swarmlite", "service", "create"], args].concat();
+    let matches = leaf(&args).map_err(|e| said(&e, &args))?;
+    let flags: Flags = CreateArgs::from_arg_matches(&matches).unwrap().0;
+    let mut spec = spec::from_flags(&flags, flags.many("env")).map_err(|e| e.to_string())?;
+    spec.task_template.networks.sort_by(|a, b| a.target.cmp(&b.target));
     Ok(serde_json::to_value(spec).unwrap())
 }
 
-fn updated(spec: &Value, args: &[&str]) -> Result<Value, String> {
-    let matches = leaf(&[&["swarmlite", "service", "update"], args, &["web"]].concat()).unwrap();
+/// What `service update` sends of a service, or what is said instead. There is no daemon that knows networks: the names
+/// are the ids.
+pub(super) fn updated(spec: &Value, args: &[&str]) -> Result<Value, String> {
+    let args = [&["swarmlite", "service", "update"], args, &["web"]].concat();
+    let matches = leaf(&args).map_err(|e| said(&e, &args))?;
     let flags = UpdateArgs::from_arg_matches(&matches).unwrap().0;
     let mut spec: ServiceSpec = serde_json::from_value(spec.clone()).unwrap();
     update::apply(&flags, &mut spec).map_err(|e| e.to_string())?;
+    references::attach(&flags, &mut spec.task_template.networks, &Default::default()).map_err(|e| e.to_string())?;
     Ok(serde_json::to_value(spec).unwrap())
 }
 
@@ -192,10 +202,6 @@ fn what_cannot_be_is_refused_before_it_is_sent() {
     ] {
         assert_eq!(created(args), Err(want.to_owned()), "{args:?}");
     }
-    for flag in ["--network", "--generic-resource", "--credential-spec"] {
-        let error = leaf(&["swarmlite", "service", "create", flag, "x", "nginx"]).unwrap_err();
-        assert!(error.to_string().contains("does not support this flag yet"), "{flag}: {error}");
-    }
 }
 
 #[test]
@@ -242,7 +248,10 @@ fn an_update_changes_what_it_says_and_nothing_else() {
         &[("/Mode/Replicated/Replicas", json!(5)), ("/TaskTemplate/ForceUpdate", json!(1))],
     );
     changed(&["--mount-rm", "/b"], &[(&c("Mounts"), Value::Null)]);
-    changed(&["--publish-rm", "80"], &[("/EndpointSpec/Ports", json!([before["EndpointSpec"]["Ports"][1]]))]);
+    changed(
+        &["--publish-rm", "target=80,mode=host"],
+        &[("/EndpointSpec/Ports", json!([before["EndpointSpec"]["Ports"][1]]))],
+    );
     changed(
         &["--limit-cpu", "1", "--reserve-memory", "0"],
         &[
@@ -270,6 +279,133 @@ fn an_update_changes_what_it_says_and_nothing_else() {
     let global = plain_with(&[("/Mode", json!({"Global": {}}))]);
     assert_eq!(
         updated(&global, &["--replicas", "2"]),
-        Err("scale can only be used with replicated or replicated-job mode".to_owned())
+        Err("replicas can only be used with replicated mode".to_owned())
+    );
+}
+
+#[test]
+fn what_docker_does_not_have_becomes_labels() {
+    let labels = |args: &[&str]| created(&[args, &["nginx"]].concat()).map(|spec| spec["Labels"].clone());
+    let cron = ["--mode", "cron-job", "--schedule", "0 3 * * *"];
+    assert_eq!(labels(&cron), Ok(json!({"swarmlite.cron.schedule": "0 3 * * *"})));
+    assert_eq!(created(&[&cron[..], &["nginx"]].concat()).unwrap()["Mode"], json!({"ReplicatedJob": {}}));
+    let all = [
+        "--timezone",
+        "Europe/Berlin",
+        "--missed-run-window",
+        "2m",
+        "--concurrency-policy",
+        "replace",
+        "--run-history",
+        "5",
+    ];
+    assert_eq!(
+        labels(&[&cron[..], &all].concat()),
+        Ok(json!({"swarmlite.cron.schedule": "0 3 * * *", "swarmlite.cron.timezone": "Europe/Berlin",
+            "swarmlite.cron.missed-run-window": "2m", "swarmlite.cron.concurrency": "replace", "swarmlite.cron.history": "5"}))
+    );
+    assert_eq!(
+        labels(&[
+            "--privileged",
+            "--shm-size",
+            "64m",
+            "--gpus",
+            "device=0,1",
+            "--restart-backoff",
+            "off",
+            "--restart-backoff-max",
+            "1m"
+        ]),
+        Ok(json!({"swarmlite.privileged": "true", "swarmlite.shm-size": "64m", "swarmlite.gpus": "device=0,1",
+            "swarmlite.restart.backoff": "off", "swarmlite.restart.backoff-max": "1m"}))
+    );
+    assert_eq!(
+        labels(&["--device", "/dev/a", "--device", "/dev/b:/dev/c:r", "--device", "/dev/a:/dev/x"]),
+        Ok(json!({"swarmlite.devices": "/dev/b:/dev/c:r,/dev/a:/dev/x"}))
+    );
+    for (args, want) in [
+        (&["--mode", "cron-job"] as &[&str], "cron-job mode needs a schedule, such as --schedule \"0 3 * * *\""),
+        (&["--schedule", "@daily"], "schedule can only be used with cron-job, replicated-job or global-job mode"),
+        (&["--mode", "global-job", "--timezone", "UTC"], "timezone can only be used with a schedule"),
+        (&["--restart-backoff", "x"], "invalid argument \"x\" for \"--restart-backoff\" flag: must be one of on, off"),
+        (
+            &["--gpus", "0"],
+            "invalid argument \"0\" for \"--gpus\" flag: \"0\" is no request for GPUs: it is all, a number, or device=ID,ID",
+        ),
+        (&["--shm-size", "x"], "invalid argument \"x\" for \"--shm-size\" flag: invalid size: 'x'"),
+    ] {
+        assert_eq!(labels(args), Err(want.to_owned()), "{args:?}");
+    }
+}
+
+#[test]
+fn an_update_changes_the_labels_of_what_docker_does_not_have() {
+    let job = plain_with(&[
+        ("/Mode", json!({"ReplicatedJob": {"MaxConcurrent": 1, "TotalCompletions": 2}})),
+        (
+            "/Labels",
+            json!({"swarmlite.cron.schedule": "@daily", "swarmlite.devices": "/dev/a,/dev/b:/dev/c", "swarmlite.privileged": "true"}),
+        ),
+    ]);
+    for (args, want) in [
+        (
+            &["--timezone", "UTC", "--schedule", "@hourly"] as &[&str],
+            json!({"swarmlite.cron.schedule": "@hourly", "swarmlite.cron.timezone": "UTC", "swarmlite.devices": "/dev/a,/dev/b:/dev/c",
+                "swarmlite.privileged": "true"}),
+        ),
+        (
+            &["--schedule", "", "--privileged=false", "--device-rm", "/dev/b", "--device-add", "/dev/d"],
+            json!({"swarmlite.devices": "/dev/a,/dev/d"}),
+        ),
+        (
+            &["--device-rm", "/dev/a", "--device-rm", "/dev/b", "--label-add", "x=y"],
+            json!({"swarmlite.cron.schedule": "@daily", "swarmlite.privileged": "true", "x": "y"}),
+        ),
+    ] {
+        assert_eq!(updated(&job, args).map(|spec| spec["Labels"].clone()), Ok(want), "{args:?}");
+    }
+    assert_eq!(
+        updated(&job, &["--max-concurrent", "3"]).map(|spec| spec["Mode"].clone()),
+        Ok(json!({"ReplicatedJob": {"MaxConcurrent": 3, "TotalCompletions": 2}}))
+    );
+    assert_eq!(updated(&job, &["--replicas", "3"]), Err("replicas can only be used with replicated mode".to_owned()));
+}
+
+#[test]
+fn swap_and_generic_resources_are_sent_and_changed() {
+    let resources = |spec: Result<Value, String>| spec.map(|spec| spec["TaskTemplate"]["Resources"].clone());
+    let created = resources(created(&[
+        "--memory-swap",
+        "-1",
+        "--memory-swappiness",
+        "0",
+        "--generic-resource",
+        "gpu=1",
+        "nginx",
+    ]));
+    let generic = |kind: &str, n: i64| json!({"DiscreteResourceSpec": {"Kind": kind, "Value": n}});
+    assert_eq!(
+        created,
+        Ok(
+            json!({"Limits": {}, "Reservations": {"GenericResources": [generic("gpu", 1)]}, "SwapBytes": -1, "MemorySwappiness": 0})
+        )
+    );
+    let before = plain_with(&[("/TaskTemplate/Resources", created.unwrap())]);
+    assert_eq!(
+        resources(updated(
+            &before,
+            &[
+                "--memory-swap",
+                "1g",
+                "--memory-swappiness",
+                "-1",
+                "--generic-resource-add",
+                "gpu=5",
+                "--generic-resource-add",
+                "ssd=1"
+            ]
+        )),
+        Ok(json!({"Limits": {}, "Reservations": {"GenericResources": [generic("gpu", 5), generic("ssd", 1)]},
+            "SwapBytes": 1_073_741_824, "MemorySwappiness": -1}))
     );
 }
