@@ -5,6 +5,8 @@
 
 #[path = "chaos/rotation.rs"]
 mod rotation;
+#[path = "chaos/update.rs"]
+mod update;
 
 use rustix::process::Signal;
 use std::collections::BTreeMap;
@@ -280,6 +282,11 @@ async fn rotate_everything_under_writes() -> Outcome<()> {
         Ok(())
     })
     .await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn kill_leaders_at_twenty_moments_of_updates_that_fail() -> Outcome<()> {
+    update::story().await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -340,14 +340,14 @@ async fn errors_story(cli: &Cli, cluster: &mut Cluster) -> Outcome<()> {
         (&["node", "promote", "nobody"], 1, "node nobody not found"),
         (&["node", "ls", "--filter", "nonsense=1"], 1, "nonsense"),
         (
-            &["service", "create", "-d", "--no-resolve-image", "--mode", "global", image::WEB_1],
+            &["service", "create", "-d", "--no-resolve-image", "--mode", "global", "--replicas", "2", image::WEB_1],
             1,
-            "Mode.Global is not supported",
+            "can only be used with replicated",
         ),
         (
-            &["service", "create", "-d", "--no-resolve-image", "--constraint", "node.role==worker", image::WEB_1],
+            &["service", "create", "-d", "--no-resolve-image", "--constraint", "node.role=worker", image::WEB_1],
             1,
-            "TaskTemplate.Placement.Constraints is not supported",
+            "constraint expected one operator from ==, !=",
         ),
         (
             &["service", "create", "-d", "--no-resolve-image", "-p", "80:80", image::WEB_1],

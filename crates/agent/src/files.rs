@@ -104,7 +104,10 @@ fn content(order: &Order, file: &GrantedFile<'_>, node: &NodeFacts) -> Result<Da
             TemplateValue::Env(name) => {
                 // The last one counts, as for the container.
                 let env = container.env.iter().rev().filter_map(|line| line.split_once('='));
-                env.filter(|(key, _)| key == name).map(|(_, value)| value.as_bytes().to_vec()).next().unwrap_or_default()
+                env.filter(|(key, _)| key == name)
+                    .map(|(_, value)| value.as_bytes().to_vec())
+                    .next()
+                    .unwrap_or_default()
             }
             other => node.value(&order.task, other).map_err(NoContent::Template)?.into_bytes(),
         };

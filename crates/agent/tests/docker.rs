@@ -95,11 +95,7 @@ async fn a_container_is_made_from_all_that_its_task_says() {
     let mut task = with_container(a_task(11, "sleep 1000"), |c| {
         c.hostname = "{{.Service.Name}}-{{.Task.Slot}}".into();
         c.env = vec!["ZONE={{index .Service.Labels \"zone\"}}".into(), "OS={{.Node.Platform.OS}}".into()];
-        c.mounts = vec![Mount {
-            kind: MountKind::Tmpfs,
-            target: "/scratch-{{.Task.Slot}}".into(),
-            ..Mount::default()
-        }];
+        c.mounts = vec![Mount { kind: MountKind::Tmpfs, target: "/scratch-{{.Task.Slot}}".into(), ..Mount::default() }];
     });
     task.generic = vec![GenericResource::Discrete { kind: "apple".into(), amount: 2 }];
     let service_labels = [("zone".to_owned(), "b".to_owned())].into();

@@ -343,7 +343,10 @@ mod tests {
         assert_eq!(plan("gossip-port = 0"), "gossip-port must be at least 1");
         assert!(plan("gossip-port = 4789").contains("both 4789"));
         let generic = plan("generic-resource = [\"gpu\"]");
-        assert!(generic.starts_with("generic-resource: could not parse GenericResource: incorrect term gpu"), "{generic}");
+        assert!(
+            generic.starts_with("generic-resource: could not parse GenericResource: incorrect term gpu"),
+            "{generic}"
+        );
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! The shell that runs the loops on the leader: it follows the changes, runs the loops that they concern, and proposes
 //! what comes out. All it remembers is what it still has to look at; a new leader starts by looking at everything.
 
-use crate::{Batch, Budget, Key, affected, expand, reconcile_services};
+use crate::{Batch, Budget, Canary, Key, affected, expand, reconcile_with};
 use model::{ServiceId, Timestamp};
 use seams::Clock;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -25,20 +25,29 @@ const IDLE_MIN: Duration = Duration::from_millis(100);
 /// How the driver waits. It sleeps on tokio's clock; a simulation that has no tokio runtime brings its own.
 pub type Sleep = fn(Duration) -> Pin<Box<dyn Future<Output = ()> + Send>>;
 
+/// What only the simulation sets otherwise.
+#[derive(Debug, Clone, Copy)]
+pub struct Settings {
+    /// How the driver waits.
+    pub sleep: Sleep,
+    /// Deliberate bugs.
+    pub canary: Canary,
+}
+
 /// Runs the control loops until `stop` resolves or the node is no manager any more. To be started when the node becomes
 /// the leader, and stopped when it is not. Stopping is safe at any point.
 pub async fn run(client: Arc<dyn StoreClient>, clock: Arc<dyn Clock>, stop: impl Future<Output = ()>) {
-    run_with(client, clock, |pause| Box::pin(tokio::time::sleep(pause)), stop).await;
+    run_with(client, clock, Settings::default(), stop).await;
 }
 
-/// As [`run`], with another way to wait.
+/// As [`run`], with other settings.
 pub async fn run_with(
     client: Arc<dyn StoreClient>,
     clock: Arc<dyn Clock>,
-    sleep: Sleep,
+    settings: Settings,
     stop: impl Future<Output = ()>,
 ) {
-    let mut driver = Driver::new(client, clock, sleep);
+    let mut driver = Driver::new(client, clock, settings);
     tokio::select! {
         biased;
         () = stop => {}
@@ -49,7 +58,7 @@ pub async fn run_with(
 struct Driver {
     client: Arc<dyn StoreClient>,
     clock: Arc<dyn Clock>,
-    sleep: Sleep,
+    settings: Settings,
     changes: Changes,
     /// Keys that changes have touched.
     touched: BTreeSet<Key>,
@@ -67,15 +76,24 @@ struct Driver {
 /// Why the driver ends.
 struct Ended;
 
+// === impl Settings ===
+
+impl Default for Settings {
+    /// Production's: tokio's clock, and no bugs but our own.
+    fn default() -> Self {
+        Settings { sleep: |pause| Box::pin(tokio::time::sleep(pause)), canary: Canary::default() }
+    }
+}
+
 // === impl Driver ===
 
 impl Driver {
-    fn new(client: Arc<dyn StoreClient>, clock: Arc<dyn Clock>, sleep: Sleep) -> Driver {
+    fn new(client: Arc<dyn StoreClient>, clock: Arc<dyn Clock>, settings: Settings) -> Driver {
         let changes = client.changes();
         Driver {
             client,
             clock,
-            sleep,
+            settings,
             changes,
             touched: [Key::All].into(),
             due: VecDeque::new(),
@@ -168,7 +186,7 @@ impl Driver {
         let event = tokio::select! {
             biased;
             event = self.changes.next() => event,
-            () = (self.sleep)(next) => return Ok(()),
+            () = (self.settings.sleep)(next) => return Ok(()),
         };
         self.note(event)
     }
@@ -181,7 +199,8 @@ impl Driver {
 
     async fn look_at(&mut self, snapshot: &Snapshot, services: Vec<ServiceId>) -> Result<(), Ended> {
         let now = self.now();
-        let Batch { transaction, wakes } = reconcile_services(snapshot, services.clone(), now, self.budget);
+        let Batch { transaction, wakes } = 
+            reconcile_with(snapshot, services.clone(), now, self.budget, self.settings.canary);
         services.iter().for_each(|s| _ = self.timers.remove(s));
         let idle = transaction.is_empty();
         let changes = transaction.changes.len();
@@ -234,7 +253,7 @@ impl Driver {
     async fn back_off(&mut self) {
         let pause = BACKOFF_MIN.saturating_mul(1 << self.failures.min(16)).min(BACKOFF_MAX);
         self.failures = self.failures.saturating_add(1);
-        (self.sleep)(pause).await;
+        (self.settings.sleep)(pause).await;
     }
 
     fn now(&self) -> Timestamp {

@@ -1,9 +1,10 @@
 //! The control loops: what turns intent into assignments, and keeps it so.
 //!
-//! **Owns** the replicated orchestrator, the updater, the restart supervisor, the reaper, the scheduler and what becomes of
-//! the data of secrets and configs ([`grants`]), all as one pure function of a snapshot: [`reconcile`]. It is level-triggered: it looks at how things are and not at what happened, and
-//! how far an update has come, since when a task waits and how often it failed is read from the store. From intent to
-//! assignment is one commit. [`driver`] is the shell that runs it on the leader.
+//! **Owns** the orchestrators of all modes (replicated, global, jobs and their schedules), the updater, the restart supervisor,
+//! the reaper, the scheduler and the constraint enforcer, and what becomes of the data of secrets and configs ([`grants`]), all
+//! as one pure function of a snapshot: [`reconcile`]. It is level-triggered: it looks at how things are and not at what happened,
+//! and how far an update or a schedule has come, since when a task waits and how often it failed is read from the store. From
+//! intent to assignment is one commit. [`driver`] is the shell that runs it on the leader.
 //!
 //! **Must never** do I/O outside the driver, read a clock, roll dice, or keep progress in memory.
 //!
@@ -22,6 +23,7 @@ pub mod scheduler;
 pub mod why;
 
 mod affected;
+mod canary;
 mod cron;
 mod dirty;
 mod eligible;
@@ -40,6 +42,7 @@ mod slot;
 mod update;
 
 pub use affected::{Key, affected, expand};
+pub use canary::Canary;
 pub use dirty::is_up_to_date;
 pub use ids::{Follows, next_task_id};
 pub use plan::{Batch, Budget, Plan};
@@ -62,7 +65,18 @@ pub fn reconcile_services(
     now: Timestamp,
     budget: Budget,
 ) -> Batch {
-    let mut planner = plan::Planner::new(snapshot, now, budget);
+    reconcile_with(snapshot, services, now, budget, Canary::default())
+}
+
+/// As [`reconcile_services`], with deliberate bugs.
+pub fn reconcile_with(
+    snapshot: &Snapshot,
+    services: impl IntoIterator<Item = ServiceId>,
+    now: Timestamp,
+    budget: Budget,
+    canary: Canary,
+) -> Batch {
+    let mut planner = plan::Planner::new(snapshot, now, budget, canary);
     for id in services {
         service::reconcile(&mut planner, &id);
     }

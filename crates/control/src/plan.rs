@@ -1,5 +1,6 @@
 //! Plans, and the budget of one transaction.
 
+use crate::Canary;
 use crate::enforce::NO_LONGER_MEETS;
 use crate::rebalance;
 use crate::scheduler::ClusterView;
@@ -40,6 +41,8 @@ pub struct Budget {
 pub(crate) struct Planner<'a> {
     pub(crate) snapshot: &'a Snapshot,
     pub(crate) now: Timestamp,
+    /// Simulation only: all off unless it turns one on.
+    pub(crate) canary: Canary,
     budget: Budget,
     transaction: Transaction,
     checked: BTreeSet<ObjectId>,
@@ -86,13 +89,30 @@ impl Budget {
     }
 }
 
+// === impl Group ===
+
+impl Group {
+    /// 0: something ends, and nothing begins. 1: both. 2: something begins, or gets a node, and nothing ends.
+    pub(crate) fn order(&self, snapshot: &Snapshot) -> u8 {
+        let had_node = |t: &Arc<Task>| snapshot.task(&t.id).is_some_and(|b| b.node_id.is_some());
+        let begins = !self.create.is_empty() || self.update.iter().any(|t| t.node_id.is_some() && !had_node(t));
+        let ends = !self.remove.is_empty() || self.update.iter().any(|t| !t.is_wanted());
+        match (ends, begins) {
+            (_, false) => 0,
+            (true, true) => 1,
+            (false, true) => 2,
+        }
+    }
+}
+
 // === impl Planner ===
 
 impl<'a> Planner<'a> {
-    pub(crate) fn new(snapshot: &'a Snapshot, now: Timestamp, budget: Budget) -> Self {
+    pub(crate) fn new(snapshot: &'a Snapshot, now: Timestamp, budget: Budget, canary: Canary) -> Self {
         Planner {
             snapshot,
             now,
+            canary,
             budget,
             transaction: Transaction::new(now),
             checked: BTreeSet::new(),

@@ -1,5 +1,6 @@
 //! One run for one service: load its slots, let each loop edit them, place what needs a node, write it down.
 
+use crate::Canary;
 use crate::plan::{Group, Planner};
 use crate::scheduler::{Held, Request, Seat, Spread};
 use crate::slot::{self, Item, Slots, Stop};
@@ -20,6 +21,8 @@ pub(crate) struct Context<'a> {
     pub(crate) wakes: Vec<Timestamp>,
     /// Of a job: the runs that go on.
     pub(crate) runs: BTreeSet<u64>,
+    /// Simulation only: all off unless it turns one on.
+    pub(crate) canary: Canary,
     /// What new tasks take from the service and the cluster besides the task's spec.
     inherited: Option<Arc<Inherited>>,
 }
@@ -36,6 +39,7 @@ impl<'a> Context<'a> {
             room: planner.room(),
             wakes: Vec::new(),
             runs: job::runs(snapshot, service, slots),
+            canary: planner.canary,
             inherited: inherit::inherited(snapshot, &service.spec),
         }
     }
@@ -123,14 +127,14 @@ fn run_loops(context: &mut Context<'_>, slots: &mut Slots, planner: &mut Planner
     (more, rolled)
 }
 
-/// Adds the edits to the transaction, a slot at a time; true when some did not fit. What only ends goes first: whatever else the
-/// loops decided, they decided as if that were done.
+/// Adds the edits to the transaction, a slot at a time; true when some did not fit. What only ends goes first, and what
+/// only begins goes last: whatever the loops decided, they decided as if what ends were done.
 fn write_down(planner: &mut Planner<'_>, id: &ServiceId, slots: Slots) -> bool {
     let mut groups: Vec<Group> = slots.into_values().filter_map(slot::Slot::into_group).collect();
     if groups.is_empty() {
         return false;
     }
-    groups.sort_by_key(|g| !g.create.is_empty());
+    groups.sort_by_key(|g| g.order(planner.snapshot));
     planner.check(match planner.snapshot.service(id) {
         Some(service) => Check::Unchanged { id: id.into(), version: service.meta.version },
         None => Check::Absent { id: id.into() },

@@ -60,8 +60,8 @@ pub(crate) fn advance(context: &mut Context<'_>, slots: &mut Slots) -> Option<Se
             FailureAction::Continue => {}
         }
     }
-    let width =
-        if config.parallelism == 0 { usize::MAX } else { usize::try_from(config.parallelism).unwrap_or(usize::MAX) };
+    let all_at_once = config.parallelism == 0 || context.canary.ignore_parallelism;
+    let width = if all_at_once { usize::MAX } else { usize::try_from(config.parallelism).unwrap_or(usize::MAX) };
     let free = width.saturating_sub(progress.busy).min(context.room);
     for key in progress.outdated.iter().take(free) {
         if let Some(slot) = slots.get_mut(key) {

@@ -200,7 +200,8 @@ proptest! {
     fn every_task_is_where_it_may_be(nodes in 1..5_usize, small in any::<bool>(), ops in prop::collection::vec(op(), 1..60)) {
         let mut world = World::with_nodes(nodes);
         if small {
-            world.budget = swarmlite_control::Budget { changes: 3, bytes: 100_000 };
+            // The smallest that the driver ever takes.
+            world.budget = swarmlite_control::Budget { changes: 16, bytes: 64 * 1024 };
         }
         let mut services = 0;
         for op in ops {

@@ -36,7 +36,8 @@ fn where_tasks_land() {
     const ZONES: &[&str] = &["zone=a", "zone=b", "zone=b", "zone=b"];
     const RACKS: &[&str] = &["zone=a rack=1", "zone=a rack=2", "zone=a rack=2", "zone=b rack=1"];
     // (nodes, preferences, replicas, tasks on each node)
-    let table: &[(&[&str], &[&str], u64, &[usize])] = &[
+    type Case = (&'static [&'static str], &'static [&'static str], u64, &'static [usize]);
+    let table: &[Case] = &[
         (ZONES, &["node.labels.zone"], 6, &[3, 1, 1, 1]),
         (ZONES, &[], 8, &[2, 2, 2, 2]),
         // A node without the label is one more value.

@@ -35,14 +35,20 @@ pub fn check_drained(
 /// the task's constraints, is of a platform that its image does not exist for, or is not the one that it is for. A paused node
 /// keeps what it has.
 pub fn check_suited(snapshot: &Snapshot, now: Timestamp, bound: Duration) -> Vec<Violation> {
-    let placed = snapshot.tasks().filter(|t| t.is_active());
-    let late = placed.filter_map(|t| {
+    let late = unsuited_tasks(snapshot).filter(|(_, node, _)| now.since(node.meta.updated_at) >= bound);
+    let violation = |(task, node, what): (&Task, &Node, String)| {
+        Violation::new("S18", format!("task {} is wanted on node {}, {what}", task.id, node.id))
+    };
+    late.map(violation).collect()
+}
+
+/// The tasks that are wanted on an active node that is not what they need, with the node and why.
+pub(crate) fn unsuited_tasks(snapshot: &Snapshot) -> impl Iterator<Item = (&Task, &Node, String)> {
+    snapshot.tasks().filter(|t| t.is_active()).filter_map(|t| {
         let node = t.node_id.as_ref().and_then(|id| snapshot.node(id))?;
-        let enforced = node.spec.availability == Availability::Active && now.since(node.meta.updated_at) >= bound;
-        let what = unsuited(t, node).filter(|_| enforced)?;
-        Some(Violation::new("S18", format!("task {} is wanted on node {}, {what}", t.id, node.id)))
-    });
-    late.collect()
+        let what = unsuited(t, node).filter(|_| node.spec.availability == Availability::Active)?;
+        Some((t.as_ref(), node.as_ref(), what))
+    })
 }
 
 /// Why the node is none for the task, whatever else runs there.

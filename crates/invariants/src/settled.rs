@@ -1,6 +1,7 @@
 //! L4, L5, L9 and S30: what is true once the cluster has come to rest.
 
 use crate::Violation;
+use crate::placement::unsuited_tasks;
 use model::{
     Availability, Mode, Node, NodeState, Place, RestartCondition, Service, ServiceId, SlotKey, Task, TaskState,
     UpdateState, limits,
@@ -33,7 +34,7 @@ impl fmt::Display for Unsettled {
 }
 
 /// L4: every service has as many running, up-to-date tasks as it wants, and nothing else, and no run of a job goes on; L5:
-/// nothing is left of services that are gone. Slots that have ended for good by their restart policy count as settled, and so does what a paused
+/// nothing is left of services that are gone. S18: nothing is wanted on a node that is not what it needs. Slots that have ended for good by their restart policy count as settled, and so does what a paused
 /// update left. Tasks on nodes that are down are not counted.
 pub fn settled(snapshot: &Snapshot) -> Result<(), Vec<Unsettled>> {
     let mut unsettled = Vec::new();
@@ -45,6 +46,14 @@ pub fn settled(snapshot: &Snapshot) -> Result<(), Vec<Unsettled>> {
             service: gone.clone(),
             slot: None,
             what: "it is gone and has tasks".into(),
+            explained: false,
+        });
+    }
+    for (task, node, what) in unsuited_tasks(snapshot) {
+        unsettled.push(Unsettled {
+            service: task.service_id.clone(),
+            slot: Some(task.slot_key()),
+            what: format!("task {} is wanted on node {}, {what}", task.id, node.id),
             explained: false,
         });
     }

@@ -45,8 +45,9 @@ async fn lead(manager: &Manager, suspects: watch::Receiver<BTreeSet<NodeId>>) {
         tokio::time::sleep(STEP_RETRY).await;
     }
     let store = Arc::new(LeaderStore(manager.client.clone()));
+    let settings = control::driver::Settings { canary: manager.control_canary, ..Default::default() };
     tokio::join!(
-        control::driver::run(store, manager.seams.clock.clone(), std::future::pending()),
+        control::driver::run_with(store, manager.seams.clock.clone(), settings, std::future::pending()),
         manager.reports.lead(suspects),
         keep_group(manager),
         crate::ca_rotation::keep(manager),

@@ -55,6 +55,8 @@ pub(crate) struct Manager {
     pub(crate) seams: Seams,
     /// What nodes say of themselves in gossip.
     pub(crate) facts: watch::Receiver<Arc<gossip::Facts>>,
+    /// Simulation only.
+    pub(crate) control_canary: control::Canary,
     tasks: Tasks,
 }
 
@@ -75,6 +77,7 @@ pub(crate) struct ManagerParts {
     pub(crate) members: watch::Sender<BTreeSet<NodeId>>,
     pub(crate) raft: RaftConfig,
     pub(crate) store_canary: StoreCanary,
+    pub(crate) control_canary: control::Canary,
     pub(crate) dispatcher_canary: dispatcher::Canary,
     pub(crate) accept_removed: bool,
 }
@@ -158,6 +161,7 @@ impl Manager {
             execs,
             seams: parts.seams.clone(),
             facts: parts.facts,
+            control_canary: parts.control_canary,
             tasks: tasks.clone(),
         });
         let admission: Arc<dyn Admission> = Arc::new(StoreAdmission(manager.client.clone()));

@@ -57,6 +57,8 @@ pub struct NodeConfig {
 pub struct Canaries {
     /// In the state machine.
     pub store: StoreCanary,
+    /// In the control loops.
+    pub control: control::Canary,
     /// In the dispatcher.
     pub dispatcher: dispatcher::Canary,
     /// In the agent.

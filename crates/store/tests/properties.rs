@@ -18,9 +18,12 @@ fn object() -> impl Strategy<Value = Object> {
             node.status.state = if up { NodeState::Ready } else { NodeState::Down };
             node.into()
         }),
-        (c.clone(), 0..3_u8).prop_map(|(c, name)| {
+        (c.clone(), 0..3_u8, any::<bool>()).prop_map(|(c, name, global)| {
             let mut service = sample::service();
             service.id = sample::id(c);
+            if global {
+                service.spec.mode = Mode::Global;
+            }
             service.spec.name = format!("s{name}").parse().unwrap();
             service.into()
         }),
@@ -120,6 +123,8 @@ fn assert_indexed(s: &Snapshot) {
     let with_tasks: BTreeSet<_> = s.services_with_tasks().cloned().collect();
     assert_eq!(with_tasks, s.tasks().map(|t| t.service_id.clone()).collect());
     assert_granted_indexed(s);
+    let global: Vec<_> = s.services().filter(|o| o.spec.mode.is_global()).map(|o| &o.id).collect();
+    assert_eq!(s.global_services().collect::<Vec<_>>(), global);
     for service in s.services() {
         let named = s.service_named(&service.spec.name).expect("a service is found by its name");
         let first = s.services().find(|o| o.spec.name == service.spec.name);
@@ -144,6 +149,12 @@ fn assert_granted_indexed(s: &Snapshot) {
             }
         }
     }
+    let is_current = |id: &PayloadId| match &id.of {
+        Dependency::Secret(of) => s.secret(of).is_some_and(|o| o.data_version == id.version),
+        Dependency::Config(of) => s.config(of).is_some_and(|o| o.data_version == id.version),
+    };
+    let outdated: Vec<_> = s.payloads().filter(|p| !is_current(&p.id)).collect();
+    assert_eq!(s.outdated_payloads().collect::<Vec<_>>(), outdated);
     for secret in s.secrets() {
         let first = s.secrets().find(|o| o.spec.name == secret.spec.name);
         assert_eq!(s.secret_named(&secret.spec.name), first);

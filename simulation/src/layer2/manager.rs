@@ -254,11 +254,13 @@ impl Life {
             sleep(STEP_RETRY).await;
         }
         world.event(&self.name, format_args!("is confirmed"));
+        let canary = world.bug.map(|bug| bug.canaries().control).unwrap_or_default();
+        let settings = control::driver::Settings { sleep: |pause| Box::pin(sleep(pause)), canary };
         tokio::join!(
             control::driver::run_with(
                 self.client.clone(),
                 self.clock.clone(),
-                |pause| Box::pin(sleep(pause)),
+                settings,
                 std::future::pending()
             ),
             self.reign(world),

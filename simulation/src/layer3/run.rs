@@ -135,7 +135,7 @@ struct Shape {
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Bug; 8] = [
+    pub const ALL: [Bug; 10] = [
         Bug::AckBeforeSync,
         Bug::DropChecks,
         Bug::StaleAssignments,
@@ -144,6 +144,8 @@ impl Bug {
         Bug::ForgetBrake,
         Bug::AcceptRemoved,
         Bug::GrantEverything,
+        Bug::IgnoreParallelism,
+        Bug::KeepDrained,
     ];
 
     /// Its name on the command line.
@@ -157,6 +159,8 @@ impl Bug {
             Bug::ForgetBrake => "forget-brake",
             Bug::AcceptRemoved => "accept-removed",
             Bug::GrantEverything => "grant-everything",
+            Bug::IgnoreParallelism => "ignore-parallelism",
+            Bug::KeepDrained => "keep-drained",
         }
     }
 
@@ -170,11 +174,14 @@ impl Bug {
             | Bug::AdoptNothing
             | Bug::CountDownAsReady
             | Bug::AcceptRemoved
-            | Bug::GrantEverything => &[],
+            | Bug::GrantEverything
+            | Bug::IgnoreParallelism
+            | Bug::KeepDrained => &[],
         }
     }
 
-    fn canaries(self) -> Canaries {
+    /// What it turns on in a node.
+    pub(crate) fn canaries(self) -> Canaries {
         let mut canaries = Canaries::default();
         match self {
             // In the model disk.
@@ -189,6 +196,8 @@ impl Bug {
             Bug::ForgetBrake => canaries.dispatcher.forget_brake = true,
             Bug::AcceptRemoved => canaries.accept_removed = true,
             Bug::GrantEverything => canaries.dispatcher.grant_everything = true,
+            Bug::IgnoreParallelism => canaries.control.ignore_parallelism = true,
+            Bug::KeepDrained => canaries.control.keep_drained = true,
         }
         canaries
     }

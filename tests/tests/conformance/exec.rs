@@ -60,6 +60,8 @@ impl World {
     async fn container_on_worker(&self, cli: &Cli) -> Outcome<String> {
         let [one, _] = &self.managers;
         for manager in &self.managers {
+            // Who asks for events begins the manager's record of them, if it has just become one.
+            cli.ok(manager, &["events", "--since", "1", "--until", "1"]).await?;
             cli.ok(one, &["node", "update", "--availability", "drain", &manager.id]).await?;
         }
         one.api().post("/services/create", &service_spec("web", image::WEB_1, 1)).await?;

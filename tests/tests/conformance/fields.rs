@@ -122,6 +122,11 @@ pub(super) async fn story(cli: &Cli, cluster: &mut Cluster) -> Outcome<()> {
         ["service", "create", "--no-resolve-image", "--name", "w", "--hostname", "{{.Task.Sloth}}", image::WEB_1];
     cli.fails(one, &wrong, 1, "expanding hostname failed").await?;
     contains(&cli.ok(one, &["service", "rm", "fields"]).await?, "fields")?;
+    // A named volume outlives its containers, as it should; not this test.
+    wait::until("the volume is free", SOON, || async {
+        engine.api.delete("/volumes/fields-1").await.map_err(|error| error.to_string())
+    })
+    .await?;
     access_story(cli, cluster, &engine).await
 }
 

@@ -16,7 +16,10 @@ use tokio::sync::{Notify, watch};
 /// Events that are kept (Docker keeps 256); of these, about one MiB.
 pub(super) const EVENTS_MAX: usize = 4096;
 /// How soon a node that is no manager looks again whether it is one.
-const LOOK_AGAIN: Duration = Duration::from_secs(1);
+const LOOK_AGAIN: Duration = Duration::from_millis(200);
+
+/// How long a manager may take to begin.
+const BEGIN_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The record. Clones are one.
 #[derive(Clone)]
@@ -154,7 +157,7 @@ impl Record {
         }
         self.0.look.notify_one();
         // After that long it is not one any more.
-        let _ = tokio::time::timeout(2 * LOOK_AGAIN, follows.wait_for(|follows| *follows)).await;
+        let _ = tokio::time::timeout(BEGIN_TIMEOUT, follows.wait_for(|follows| *follows)).await;
     }
 
     /// Until there are no more changes.

@@ -148,4 +148,13 @@ mod tests {
             assert!(error.contains(want), "{args:?}: {error}");
         }
     }
+
+    proptest::proptest! {
+        #[test]
+        fn noise_is_no_policy_and_never_panics(text in "(privileged|devices|shm-size|gpus)?=?[a-z0-9=,*/é-]{0,20}") {
+            if let Ok((name, value)) = policy(&text) {
+                proptest::prop_assert_eq!(format!("{name}={value}"), text);
+            }
+        }
+    }
 }

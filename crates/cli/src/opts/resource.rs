@@ -171,4 +171,13 @@ mod tests {
             assert_eq!(gpus(text).is_ok(), good, "{text}");
         }
     }
+
+    proptest::proptest! {
+        #[test]
+        fn noise_never_panics(text in "\\PC{0,30}", near in "(/dev/|gpu=|device=|config://|-)?[a-z0-9=,:/é-]{0,20}") {
+            for text in [&text, &near] {
+                let _ = (generic_resources(&[text.clone(), near.clone()]), device(text), gpus(text), swap_bytes(text), credential_spec(text));
+            }
+        }
+    }
 }

@@ -6,8 +6,8 @@ use super::{Script, duration, number};
 use model::{Autopilot, NodeState, Rebalance, RebalancePolicy, Role};
 use std::collections::BTreeMap;
 use store::Transaction;
-use swarmlite_control::autopilot;
 use swarmlite_control::forecast::{Forecast, Options, Step, forecast, what_if};
+use swarmlite_control::{autopilot, why};
 
 impl Script {
     /// `plan COMMAND`: what the command would do. It does nothing.
@@ -59,6 +59,28 @@ impl Script {
             text.push_str(&format!("{} then has {}\n", landing.hostname, tasks.join(" ")));
         }
         Ok(format!("{text}{}\n", found.ends))
+    }
+
+    /// `why SERVICE`: what keeps it from being as it should be.
+    pub(super) fn why(&self, name: &str) -> Result<String, String> {
+        let service = self.world.service(&self.service_id(name)?);
+        let why = why::service(&self.world.snapshot(), &service, self.world.now);
+        let mut lines = why.lines;
+        if !why.update.is_empty() && !lines.contains(&why.update) {
+            lines.push(why.update);
+        }
+        for task in &why.tasks {
+            let slot = self.world.tasks(&service.id).into_iter().find(|t| t.id == task.id).map(|t| self.slot(&t));
+            lines.push(format!("{name}.{}: {}", slot.unwrap_or_default(), task.line));
+            lines.extend(task.rejected.iter().map(|r| format!("  {}: {} ({})", r.hostname, r.reason, r.filter.as_str())));
+        }
+        let mut text = lines.iter().map(|l| format!("{l}\n")).collect::<String>();
+        // Ids are long and say nothing to a reader: tasks are called by their slots.
+        for task in self.world.tasks(&service.id) {
+            text = text.replace(&task.name(), &format!("{name}.{}", self.slot(&task)));
+            text = text.replace(task.id.as_str(), &format!("{name}.{}", self.slot(&task)));
+        }
+        Ok(if text.is_empty() { "all is as it should be\n".into() } else { text })
     }
 
     /// `node rebalance SERVICE`

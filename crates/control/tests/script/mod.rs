@@ -17,6 +17,7 @@
 //! | `date YYYY-MM-DDTHH:MM:SSZ` | sets the clock |
 //! | `plan COMMAND` | what a command would do |
 //! | `simulate --kill\|--drain NODE --scale NAME=N` | where everything would be then |
+//! | `why NAME` | what keeps a service from being as it should be |
 //! | `rebalance NAME` | as `swarmlite node rebalance` |
 //! | `policy rebalance=on-join\|off`, `policy autopilot=10m\|off` | what happens by itself |
 //! | `autopilot` | what it says, and does when it is on |
@@ -111,6 +112,7 @@ impl Script {
             ["watch", time, name] => self.watch(duration(time)?, name),
             ["plan", ..] => self.plan(line.trim_start_matches("plan ")),
             ["simulate", flags @ ..] => self.simulate(flags),
+            ["why", name] => self.why(name),
             ["rebalance", name] => self.rebalance(name),
             ["policy", word] => self.policy(word),
             ["autopilot"] => self.autopilot(),

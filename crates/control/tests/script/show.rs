@@ -70,9 +70,14 @@ impl Script {
         Ok(table(rows))
     }
 
+    /// The number of a task's slot, or the name of the node that it is for.
+    pub(super) fn slot(&self, task: &Task) -> String {
+        task.for_node.as_ref().map_or(task.slot.to_string(), |n| self.node_name(n))
+    }
+
     fn row(&self, task: &Task, is_history: bool) -> Vec<String> {
         let node = task.node_id.as_ref().map_or("-".into(), |n| self.node_name(n));
-        let slot = task.for_node.as_ref().map_or(task.slot.to_string(), |n| self.node_name(n));
+        let slot = self.slot(task);
         let run = task.job_iteration.map_or(String::new(), |n| format!("#{n}"));
         let indent = if is_history { " \\_ " } else { "" };
         let name = format!("{indent}{}{run}.{slot}", task.service_name);
@@ -103,8 +108,7 @@ impl Script {
         let mut message = status.message.clone();
         // Ids are long and say nothing to a reader: tasks are called by their slots.
         for task in self.world.tasks(&service.id) {
-            let slot = task.for_node.as_ref().map_or(task.slot.to_string(), |n| self.node_name(n));
-            message = message.replace(task.id.as_str(), &format!("{}.{slot}", task.service_name));
+            message = message.replace(task.id.as_str(), &format!("{}.{}", task.service_name, self.slot(&task)));
         }
         Ok(format!("{}: {message}\n", status.state.as_str()))
     }

@@ -254,6 +254,7 @@ impl Member {
             members: self.gossip_members.clone(),
             raft: self.raft.clone(),
             store_canary: self.canaries.store,
+            control_canary: self.canaries.control,
             dispatcher_canary: self.canaries.dispatcher,
             accept_removed: self.canaries.accept_removed,
         };

@@ -163,12 +163,11 @@ fn hosts(flags: &Flags, lines: &mut Vec<String>) {
 
 /// `--credential-spec`; an empty one takes the credentials away.
 fn credentials(flags: &Flags, privileges: &mut Option<Privileges>) {
-    match (flags.one::<CredentialSpec>("credential-spec"), privileges) {
-        (None, _) | (Some(_), None) if !flags.given_not_empty("credential-spec") => {}
-        (spec, privileges) => {
-            let spec = spec.filter(|_| flags.given_not_empty("credential-spec"));
-            privileges.get_or_insert_default().credential_spec = spec;
-        }
+    let Some(spec) = flags.one::<CredentialSpec>("credential-spec") else { return };
+    if flags.given_not_empty("credential-spec") {
+        privileges.get_or_insert_default().credential_spec = Some(spec);
+    } else if let Some(privileges) = privileges {
+        privileges.credential_spec = None;
     }
 }
 

@@ -207,7 +207,7 @@ impl Watcher {
 
     /// True when it is time to ask why nothing happens.
     fn is_stuck(&self) -> bool {
-        self.converged_at.is_none() && self.now.saturating_sub(self.moved_at) >= STUCK
+        self.converged_at.is_none() && !self.tally.at_work && self.now.saturating_sub(self.moved_at) >= STUCK
     }
 
     /// Says why nothing happens, or no longer.

@@ -22,6 +22,8 @@ pub(super) struct Tally {
     bar_of_slot: BTreeMap<u64, u64>,
     /// Of a global job: the nodes it began with. It will run on those that join later too, and they are not waited for.
     nodes: BTreeSet<String>,
+    /// Of a job: a task is at its work, however long that takes.
+    pub(super) at_work: bool,
 }
 
 /// What all tasks of a look have in common.
@@ -126,6 +128,7 @@ impl Tally {
             }
         }
         let current = behind_of_each(&look.tasks, |t| t.slot);
+        self.at_work = current.values().any(|t| t.status.state == "running");
         // Slots of jobs begin at 0.
         if total <= BARS_MAX {
             current.values().for_each(|t| job_state(lines, &format!("{}/{total}", t.slot + 1), t));
@@ -150,6 +153,7 @@ impl Tally {
         let total = self.nodes.len() as u64;
         let mut current = behind_of_each(&look.tasks, place);
         current.retain(|place, _| self.nodes.contains(place));
+        self.at_work = current.values().any(|t| t.status.state == "running");
         if total <= BARS_MAX {
             current.iter().for_each(|(place, task)| job_state(lines, place, task));
         }

@@ -173,13 +173,13 @@ fn a_global_job_waits_for_the_nodes_it_began_with() {
 }
 
 #[test]
-fn a_scheduled_job_is_not_waited_for() {
+fn a_scheduled_job_is_not_waited_for_unless_it_was_told_to_run() {
     let mut job = service(json!({"ReplicatedJob": {}}), json!({}));
     job.spec.labels.insert(SCHEDULE.to_owned(), "0 3 * * *".to_owned());
-    assert_eq!(
-        told(&[(job, vec![])]),
-        ("schedule: runs at \"0 3 * * *\" (UTC), not now\n".to_owned(), Outcome::Converged)
-    );
+    let mut forced = Watcher { runs_now: true, ..Watcher::default() };
+    assert_eq!(forced.look(&job, &[], &nodes(), Duration::ZERO), Outcome::Watch);
+    let not_now = "schedule: runs at \"0 3 * * *\" (UTC), not now\n";
+    assert_eq!(told(&[(job, vec![])]), (not_now.to_owned(), Outcome::Converged));
 }
 
 #[test]
@@ -203,6 +203,18 @@ fn the_reason_stands_there_only_while_nothing_happens() {
     assert!(!look(&mut watcher, "running", 4));
     let text = painter.paint(&mut watcher.lines);
     assert!(!text.contains("why") && text.contains("1/1: running") && text.ends_with("\x1b[J"), "{text}");
+}
+
+#[test]
+fn a_job_at_its_work_is_not_stuck() {
+    let job = service(json!({"ReplicatedJob": {}}), json!({"JobStatus": {"JobIteration": {"Index": 1}}}));
+    for (state, stuck) in [("running", false), ("pending", true)] {
+        let mut watcher = Watcher::default();
+        for second in [0, 9] {
+            watcher.look(&job, &[of_job(1, "n", 0, state)], &nodes(), Duration::from_secs(second));
+        }
+        assert_eq!(watcher.is_stuck(), stuck, "{state}");
+    }
 }
 
 #[test]
