@@ -28,8 +28,9 @@ pub struct Args {
     #[command(subcommand)]
     command: Option<Other>,
     /// The layer: 2 (Raft, store and control loops) or 3 (whole nodes).
-    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u8).range(2..=3))]
-    layer: u8,
+    /// Unless given it is 3, or the one that a canary is for.
+    #[arg(long, value_parser = clap::value_parser!(u8).range(2..=3))]
+    layer: Option<u8>,
     /// Run one seed in this process.
     #[arg(long, conflicts_with = "seeds")]
     seed: Option<u64>,
@@ -75,6 +76,14 @@ fn parse_range(text: &str) -> Result<Range<u64>, String> {
     if range.is_empty() { Err(format!("`{text}` is an empty range: B must be above A")) } else { Ok(range) }
 }
 
+// === impl Args ===
+
+impl Args {
+    fn layer(&self) -> u8 {
+        self.layer.unwrap_or_else(|| self.canary.map_or(3, Bug::layer))
+    }
+}
+
 /// Does what the command line says.
 pub fn main() -> ExitCode {
     let args = Args::parse();
@@ -88,7 +97,7 @@ pub fn main() -> ExitCode {
         (None, Some(seeds)) => many(seeds, &args),
         (None, None) if args.expiry => one(1, &args),
         (None, None) => match args.canary {
-            Some(_) if args.layer == 2 => many(0..CANARY_SEEDS_2, &args),
+            Some(_) if args.layer() == 2 => many(0..CANARY_SEEDS_2, &args),
             Some(_) => many(0..CANARY_SEEDS, &args),
             None => many(0..20, &args),
         },
@@ -149,7 +158,7 @@ fn one(seed: u64, args: &Args) -> ExitCode {
             }
         };
     }
-    if args.layer == 2 {
+    if args.layer() == 2 {
         return crate::layer2::one(seed, Options { print: args.trace, bug: args.canary });
     }
     match layer3::run(seed, Options { print: args.trace, bug: args.canary }) {
@@ -176,7 +185,7 @@ fn one(seed: u64, args: &Args) -> ExitCode {
 
 /// Runs each seed in a process of its own, some at once. With a canary it ends at the first seed that catches it.
 fn many(seeds: Range<u64>, args: &Args) -> ExitCode {
-    if args.layer == 2 {
+    if args.layer() == 2 {
         let jobs = args.jobs.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
         return crate::layer2::many(seeds, jobs, args.canary);
     }
@@ -197,7 +206,7 @@ fn many(seeds: Range<u64>, args: &Args) -> ExitCode {
                         return;
                     }
                     let mut command = Command::new(&program);
-                    command.args(["--layer", &args.layer.to_string(), "--seed", &seed.to_string()]);
+                    command.args(["--layer", &args.layer().to_string(), "--seed", &seed.to_string()]);
                     if let Some(bug) = args.canary {
                         command.args(["--canary", bug.name()]);
                     }
@@ -238,7 +247,7 @@ fn verdict(seeds: &Range<u64>, failed: &[u64], args: &Args) -> ExitCode {
                 "{} of {} seeds FAILED: {failed:?}; see one with --layer {} --seed N --trace",
                 failed.len(),
                 seeds.end - seeds.start,
-                args.layer
+                args.layer()
             );
             ExitCode::from(WRONG)
         }

@@ -22,6 +22,7 @@ pub mod fleet;
 pub mod history;
 pub mod layer2;
 pub mod layer3;
+mod marks;
 pub mod oracle;
 pub mod rng;
 pub mod trace;

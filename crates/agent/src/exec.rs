@@ -7,6 +7,7 @@ use crate::worker::Handle;
 use crate::{Context, names};
 use engine::{ContainerState, EngineError, ExecIo, ExecStart, ExecState, NewExec, TerminalSize};
 use futures::StreamExt as _;
+use model::NodeTls;
 use parking_lot::Mutex;
 use rpc::proto::exec as proto;
 use rpc::proto::exec::agent_message::Body;
@@ -24,6 +25,8 @@ use tonic::transport::Channel;
 
 /// Calls answered at once.
 const CALLS_MAX: usize = 64;
+/// Calls refused at once because there are so many.
+const REFUSALS_MAX: usize = 16;
 /// Pause before calls are asked for again after a failure.
 const RETRY: Duration = Duration::from_secs(1);
 /// Messages between the engine and the manager: a manager that reads slowly slows the engine's stream.
@@ -38,16 +41,31 @@ const SETTLE_POLL: Duration = Duration::from_millis(10);
 /// Bytes of a container's description; those of real containers have some ten thousand.
 const DESCRIPTION_BYTES_MAX: usize = 1 << 20;
 
+/// Room for calls; the same for all sessions of an agent, one after the other.
+pub(crate) struct Room {
+    calls: Arc<Semaphore>,
+    refusals: Arc<Semaphore>,
+}
+
+impl Default for Room {
+    fn default() -> Self {
+        Room { calls: Arc::new(Semaphore::new(CALLS_MAX)), refusals: Arc::new(Semaphore::new(REFUSALS_MAX)) }
+    }
+}
+
 /// Why a call came to nothing, for the user.
 struct Refusal(proto::Failure);
 
 type Messages = mpsc::Sender<proto::AgentMessage>;
 
 /// Answers calls as long as the session lasts. Never ends on its own: a manager without exec is still a manager.
+///
+/// What runs when the session is replaced by the next goes on, for as long as its connection is good: a user's terminal should
+/// not end because a certificate was renewed. It ends when another root signs certificates: that is how a manager that fell into
+/// wrong hands is shut out, and it would never end a terminal of its own accord.
 pub(crate) async fn serve(context: &Arc<Context>, worker: &Handle, channel: &Channel, session_id: &str, group: &Tasks) {
-    let places = Arc::new(Semaphore::new(CALLS_MAX));
     loop {
-        if let Err(status) = listen(context, worker, channel, session_id, group, &places).await {
+        if let Err(status) = listen(context, worker, channel, session_id, group).await {
             tracing::debug!("no calls: {status}");
         }
         tokio::time::sleep(RETRY).await;
@@ -60,19 +78,22 @@ async fn listen(
     channel: &Channel,
     session_id: &str,
     group: &Tasks,
-    places: &Arc<Semaphore>,
 ) -> Result<(), tonic::Status> {
     let mut client = rpc::exec_client(channel.clone());
     let mut calls = client.listen(proto::ListenRequest { session_id: session_id.to_owned() }).await?.into_inner();
     while let Some(call) = calls.message().await? {
-        let Ok(place) = Arc::clone(places).try_acquire_owned() else {
-            // Not answered: its caller is told that this node did not. To refuse it would take a stream, too.
-            tracing::warn!("a call is not answered: {CALLS_MAX} are under way on this node");
-            continue;
+        let place = context.exec.calls.clone().try_acquire_owned();
+        let (place, full) = match place {
+            Ok(place) => (place, false),
+            Err(_) => match context.exec.refusals.clone().try_acquire_owned() {
+                Ok(place) => (place, true),
+                // Not answered, so that its caller hears that this node did not: even a refusal takes a stream.
+                Err(_) => continue,
+            },
         };
         let (context, worker, channel) = (Arc::clone(context), worker.clone(), channel.clone());
         group.spawn("agent exec", async move {
-            answer(&context, &worker, &channel, call).await;
+            answer(&context, &worker, &channel, call, full).await;
             drop(place);
         });
     }
@@ -80,7 +101,7 @@ async fn listen(
 }
 
 /// Answers one call, to its end.
-async fn answer(context: &Context, worker: &Handle, channel: &Channel, call: proto::Call) {
+async fn answer(context: &Context, worker: &Handle, channel: &Channel, call: proto::Call, full: bool) {
     let (messages, message_rx) = mpsc::channel(MESSAGES_AHEAD);
     // At once: an engine that takes its time must not look like an agent that does not answer.
     let _ = messages.try_send(message(Body::CallId(call.id.clone())));
@@ -89,7 +110,16 @@ async fn answer(context: &Context, worker: &Handle, channel: &Channel, call: pro
         Ok(from_manager) => from_manager.into_inner(),
         Err(status) => return tracing::debug!(call = call.id, "the caller is gone: {status}"),
     };
-    if let Err(Refusal(failure)) = do_it(context, worker, call.what, &mut from_manager, &messages).await {
+    let done = if full {
+        Err(refusal(503, &format!("this node runs {CALLS_MAX} commands for managers already; try again later")))
+    } else {
+        tokio::select! {
+            biased;
+            () = another_root(context) => Err(refusal(503, "another root signs the swarm's certificates now: begin anew")),
+            done = do_it(context, worker, call.what, &mut from_manager, &messages) => done,
+        }
+    };
+    if let Err(Refusal(failure)) = done {
         // When nobody listens any more, nobody needs to know.
         let _ = messages.send(message(Body::Failure(failure))).await;
     }
@@ -97,6 +127,17 @@ async fn answer(context: &Context, worker: &Handle, channel: &Channel, call: pro
     // To end the call now would take back what is still on its way; the manager ends it when it has read everything.
     let read = async { while let Ok(Some(_)) = from_manager.message().await {} };
     let _ = tokio::time::timeout(IDLE_MAX, read).await;
+}
+
+/// Until this node has a certificate of another root than now.
+async fn another_root(context: &Context) {
+    let Some(mut tls) = context.link.tls() else { return std::future::pending().await };
+    let root = |tls: &Option<NodeTls>| tls.as_ref().map(|t| t.issuer_public_key_der.clone());
+    let now = tls.wait_for(Option::is_some).await.ok().and_then(|tls| root(&tls));
+    if now.is_none() || tls.wait_for(|tls| root(tls) != now).await.is_err() {
+        // Nothing tells of certificates any more: the node is stopping.
+        std::future::pending().await
+    }
 }
 
 async fn do_it(
@@ -199,6 +240,8 @@ async fn pass_on(
         biased;
         ended = outputs => ended,
         () = inputs => Ok(()),
+        // A command that neither reads nor prints would hide it that its user has gone.
+        () = messages.closed() => Ok(()),
         () = idle(&last) => Err(refusal(408, &format!("nothing has come or gone for {} h: closed", IDLE_MAX.as_secs() / 3600))),
     }
 }

@@ -86,6 +86,7 @@ pub(crate) struct Context {
     pub(crate) seams: Seams,
     pub(crate) engine: Arc<dyn Engine>,
     pub(crate) link: Arc<dyn Link>,
+    pub(crate) exec: exec::Room,
 }
 
 // === impl AgentConfig ===
@@ -119,7 +120,7 @@ impl Agent {
         tasks: &Tasks,
     ) -> Result<Agent, SavedError> {
         let saved = saved::read(&*seams.disk, &config.state_file).await?;
-        let context = Arc::new(Context { config, seams, engine, link });
+        let context = Arc::new(Context { config, seams, engine, link, exec: exec::Room::default() });
         let group = tasks.child();
         let view = Arc::new(Mutex::new(Vec::new()));
         let (worker, handle) = worker::Worker::new(Arc::clone(&context), saved, group.clone(), Arc::clone(&view));

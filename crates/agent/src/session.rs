@@ -151,7 +151,7 @@ impl Session {
             ended = self.report(&channel, &session_id) => ended,
             () = self.context.link.outdated() => Ended::Outdated,
             () = logs::serve(&self.context, &self.worker, &channel, &session_id, &own) => Ended::Closed("log subscriptions"),
-            () = exec::serve(&self.context, &self.worker, &channel, &session_id, &own) => Ended::Closed("calls"),
+            () = exec::serve(&self.context, &self.worker, &channel, &session_id, group) => Ended::Closed("calls"),
         };
         own.stop();
         if let Ended::Stopping = ended {

@@ -4,7 +4,7 @@ mod common;
 
 use common::{Asked, World, node_id, task, task_id};
 use engine::{Engine as _, Execs as _, NewContainer, NewExec};
-use model::{ContainerSpec, LogDriver, TaskState};
+use model::{ContainerSpec, LogDriver, NodeTls, TaskState};
 use rpc::proto::exec::agent_message::Body;
 use rpc::proto::exec::call::What;
 use rpc::proto::exec::{Create, InputEnd, Inspect, Look, ManagerMessage, Resize, Size, Start, manager_message};
@@ -158,6 +158,23 @@ async fn a_manager_that_goes_leaves_the_command_and_frees_its_place() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_manager_that_goes_frees_its_place_though_the_command_reads_nothing() {
+    let (world, container) = running().await;
+    for _ in 0..100 {
+        let exec = created(&world, &container, &["stall"]).await;
+        let Asked { input: to, mut said } = world.manager().ask(start(&exec)).await;
+        assert!(matches!(said.recv().await, Some(Body::Started(_))));
+        // More than the command's input holds.
+        for _ in 0..4 {
+            to.send(input(&[0; 64 << 10])).await.expect("it listens");
+        }
+        drop(to);
+        let ends = async { while said.recv().await.is_some() {} };
+        tokio::time::timeout(Duration::from_secs(60), ends).await.expect("the agent notices");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_details_of_output_come_with_its_first_line_when_they_are_asked_for() {
     let world = World::started(1).await;
     let mut task = task(1, "lines:300");
@@ -190,6 +207,60 @@ async fn the_details_of_output_come_with_its_first_line_when_they_are_asked_for(
     assert_eq!((with.len(), &with[0]), (300, &expected));
     assert!(with[1..].iter().all(|d| d.is_empty()));
     assert!(lines("without", false).await.iter().all(|d| d.is_empty()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_terminal_outlives_the_session_and_counts_all_the_same() {
+    let (world, container) = running().await;
+    let mut open = Vec::new();
+    for _ in 0..64 {
+        let exec = created(&world, &container, &["cat"]).await;
+        let mut asked = world.manager().ask(start(&exec)).await;
+        assert!(matches!(asked.said.recv().await, Some(Body::Started(_))));
+        open.push(asked);
+        if open.len() == 40 {
+            // The next session.
+            let before = world.manager().told.lock().asked_with.len();
+            world.manager().set_alive(false);
+            world.until("the session is over", |w| !w.link.failures.lock().is_empty()).await;
+            world.manager().set_alive(true);
+            world.until("there is another session", |w| w.manager().told.lock().asked_with.len() > before).await;
+        }
+    }
+    let full = answer(&world, What::Inspect(Inspect { container_id: container.clone() })).await;
+    assert_eq!(refused(&full), (503, "this node runs 64 commands for managers already; try again later"));
+    for Asked { input: to, said } in &mut open {
+        to.send(input(b"x")).await.expect("it listens");
+        assert!(matches!(said.recv().await, Some(Body::Output(bytes)) if bytes == b"x"));
+    }
+    open.clear();
+    let free = async {
+        while let Body::Failure(_) = answer(&world, What::Inspect(Inspect { container_id: container.clone() })).await {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), free).await.expect("there is room again");
+}
+
+#[tokio::test(start_paused = true)]
+async fn attack_07_a_terminal_ends_when_another_root_signs() {
+    let (world, container) = running().await;
+    let signed_by = |root: u8, trusts: &str| NodeTls {
+        trust_root_pem: trusts.into(),
+        issuer_public_key_der: vec![root],
+        ..NodeTls::default()
+    };
+    world.link.tls.send_replace(Some(signed_by(1, "one")));
+    let exec = created(&world, &container, &["cat"]).await;
+    let Asked { input: to, mut said } = world.manager().ask(start(&exec)).await;
+    assert!(matches!(said.recv().await, Some(Body::Started(_))));
+    // The next root is trusted, and does not sign yet.
+    world.link.tls.send_replace(Some(signed_by(1, "one and two")));
+    to.send(input(b"still here")).await.expect("it listens");
+    assert!(matches!(said.recv().await, Some(Body::Output(_))));
+    world.link.tls.send_replace(Some(signed_by(2, "one and two")));
+    let last = said.recv().await.expect("a word");
+    assert_eq!(refused(&last), (503, "another root signs the swarm's certificates now: begin anew"));
 }
 
 #[tokio::test(start_paused = true)]

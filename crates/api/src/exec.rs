@@ -20,6 +20,7 @@ use http::request::Parts;
 use http::{HeaderValue, StatusCode, header};
 use id::ExecId;
 use model::{NodeId, Task};
+use std::collections::BTreeSet;
 use std::pin::Pin;
 use std::sync::Arc;
 use store::Snapshot;
@@ -341,13 +342,19 @@ fn find(snapshot: &Snapshot, what: &str) -> Result<Option<(NodeId, String)>, Fai
     if what.is_empty() || !what.bytes().all(|b| b.is_ascii_hexdigit()) {
         return Ok(None);
     }
-    let mut found = snapshot.tasks().filter_map(container).filter(|(_, id)| id.starts_with(what));
-    let Some(first) = found.next() else { return Ok(None) };
-    if found.any(|other| other != first) {
-        let shown: String = what.chars().take(128).collect();
-        return Err(Failure::bad_request(format_args!("multiple IDs found with provided prefix: {shown}")));
+    let begins = |task: &&Arc<Task>| task.status.container.as_ref().is_some_and(|c| c.id.starts_with(what));
+    let begun: BTreeSet<_> = snapshot.tasks().filter(begins).filter_map(container).collect();
+    // A node alone says what its containers are called: an id that goes on where another one ends must not hide that one.
+    let whole: Vec<_> = begun.iter().filter(|(_, id)| id == what).collect();
+    let found = if whole.is_empty() { begun.iter().collect() } else { whole };
+    match found[..] {
+        [] => Ok(None),
+        [one] => Ok(Some(one.clone())),
+        _ => {
+            let shown: String = what.chars().take(128).collect();
+            Err(Failure::bad_request(format_args!("multiple IDs found with provided prefix: {shown}")))
+        }
     }
-    Ok(Some(first))
 }
 
 fn may_be_privileged(api: &Api) -> bool {

@@ -11,6 +11,7 @@ use http::Method;
 use parking_lot::Mutex;
 use std::sync::Arc;
 use store::{Changes, ProposeError, ReadError, Snapshot, Store, StoreClient, Transaction};
+use tokio::sync::Semaphore;
 
 /// Forecasts and the like at once on one manager. Each is as much work as the control loops have with the change, and a look at
 /// every task.
@@ -107,11 +108,51 @@ impl Api {
         &self,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, Failure> {
-        let stopping = |_| Failure::new(503, "the daemon is stopping");
-        let _place = self.0.computations.clone().acquire_owned().await.map_err(stopping)?;
-        #[allow(clippy::disallowed_methods)]
-        // A pure function: nothing of the world that a simulation would have to know.
-        let done = tokio::task::spawn_blocking(work).await;
-        done.map_err(|e| Failure::new(500, format_args!("the computation failed: {e}")))
+        bounded(self.0.computations.clone(), work).await
+    }
+}
+
+/// The work keeps its place until it is done: whoever asks and does not wait for the answer must not have more of it than others.
+async fn bounded<T: Send + 'static>(
+    places: Arc<Semaphore>,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, Failure> {
+    let stopping = |_| Failure::new(503, "the daemon is stopping");
+    let place = places.acquire_owned().await.map_err(stopping)?;
+    #[allow(clippy::disallowed_methods)] // A pure function: nothing of the world that a simulation would have to know.
+    let done = tokio::task::spawn_blocking(move || {
+        let done = work();
+        drop(place);
+        done
+    });
+    done.await.map_err(|e| Failure::new(500, format_args!("the computation failed: {e}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::mpsc;
+
+    #[tokio::test]
+    async fn a_computation_that_nobody_waits_for_keeps_its_place_until_it_is_done() {
+        let places = Arc::new(Semaphore::new(1));
+        let (end, ended) = mpsc::channel::<()>();
+        let (begin, mut begun) = tokio::sync::oneshot::channel::<()>();
+        let first = bounded(places.clone(), move || {
+            let _ = begin.send(());
+            ended.recv()
+        });
+        tokio::select! {
+            biased;
+            _ = first => panic!("it cannot end yet"),
+            begun = &mut begun => begun.expect("it has begun"),
+        }
+        // Its caller has gone with the request.
+        assert_eq!(places.available_permits(), 0);
+        end.send(()).expect("it is still at work");
+        assert_eq!(bounded(places.clone(), || 7).await, Ok(7));
+        let panicked = bounded(places.clone(), || panic!("on purpose")).await;
+        assert!(panicked.map_err(|f| f.status) == Err::<(), _>(500));
+        assert_eq!(places.available_permits(), 1);
     }
 }

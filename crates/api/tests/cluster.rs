@@ -2,9 +2,8 @@
 
 mod support;
 
-use model::{ContainerStatus, Meta, NodeState, Role, Task, TaskState, TaskStatus, Timestamp};
+use model::{NodeState, Role, TaskState, Timestamp};
 use serde_json::{Value, json};
-use std::sync::Arc;
 use store::{StoreClient as _, Transaction};
 use support::{World, cluster, escape, id, manager, minimal, node_id};
 use swarmlite_api::{LocalState, NotManager, Reachability, SwarmError};
@@ -177,11 +176,26 @@ async fn the_swarm_is_shown_updated_and_its_tokens_rotated() {
     assert_ne!(token, swarm["JoinTokens"]["Worker"]);
     assert!(token.starts_with("SWMTKN-1-digest-") && token.len() == "SWMTKN-1-digest-".len() + 25, "{token}");
     let version = world.version_of("/swarm").await;
-    for field in ["ElectionTick", "SnapshotInterval"] {
+    for (field, value, says) in [
+        ("ElectionTick", 3, "Raft.ElectionTick is not supported"),
+        ("LogEntriesForSlowFollowers", 3, "Raft.LogEntriesForSlowFollowers is not supported"),
+        ("KeepOldSnapshots", 1, "Raft.KeepOldSnapshots is not supported"),
+        (
+            "SnapshotInterval",
+            100_001,
+            "rpc error: code = InvalidArgument desc = Raft.SnapshotInterval is 100001: at most",
+        ),
+    ] {
         let mut spec = spec.clone();
-        spec["Raft"][field] = json!(3);
+        spec["Raft"][field] = json!(value);
         let reply = world.post(&format!("/swarm/update?version={version}"), &spec).await.ok(400);
-        assert!(reply.message().starts_with(&format!("Raft.{field} is not supported")), "{}", reply.message());
+        assert!(reply.message().starts_with(says), "{}", reply.message());
+    }
+    for (sent, shown) in [(3, 3), (0, 3), (100_000, 100_000)] {
+        let version = world.version_of("/swarm").await;
+        spec["Raft"]["SnapshotInterval"] = json!(sent);
+        world.post(&format!("/swarm/update?version={version}"), &spec).await.ok(200);
+        assert_eq!(world.get("/swarm").await.json()["Spec"]["Raft"]["SnapshotInterval"], shown, "{sent} was sent");
     }
     assert_eq!(world.get("/swarm/unlockkey").await.ok(200).json(), json!({"UnlockKey": ""}));
 }
@@ -267,44 +281,12 @@ async fn a_node_is_removed_when_it_is_down_and_no_manager() {
     world.delete("/nodes/host3?force=true").await.ok(200);
 }
 
-async fn add_task(world: &World, n: usize, state: TaskState, desired: TaskState) {
-    let snapshot = world.store.local();
-    let service = snapshot.services().next().expect("a service");
-    world
-        .put(Task {
-            id: id('t', n).parse().expect("an id"),
-            meta: Meta::default(),
-            service_id: service.id.clone(),
-            service_name: service.spec.name.clone(),
-            slot: n as u64,
-            spec: Arc::clone(&service.spec.task),
-            spec_version: service.spec_version,
-            host_ports: Vec::new(),
-            node_id: Some(node_id(1)),
-            desired,
-            run_after: None,
-            status: TaskStatus {
-                state,
-                at: Timestamp(1_600_000_000_000_000_000),
-                message: "started".into(),
-                container: Some(ContainerStatus { id: "abc".into(), pid: 7, exit_code: None }),
-                ..TaskStatus::default()
-            },
-            for_node: None,
-            job_iteration: None,
-            failures: 0,
-            inherited: None,
-            generic: Vec::new(),
-        })
-        .await;
-}
-
 #[tokio::test]
 async fn tasks_are_listed_filtered_and_counted() {
     let world = manager().await;
     world.service("web", 2).await;
-    add_task(&world, 1, TaskState::Running, TaskState::Running).await;
-    add_task(&world, 2, TaskState::Failed, TaskState::Shutdown).await;
+    world.add_task("web", 1, TaskState::Running, TaskState::Running).await;
+    world.add_task("web", 2, TaskState::Failed, TaskState::Shutdown).await;
     let task = world.get(&format!("/tasks/{}", id('t', 1))).await.ok(200).json();
     assert_eq!(task["Name"], format!("web.1.{}", id('t', 1)));
     assert_eq!(

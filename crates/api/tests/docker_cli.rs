@@ -2,47 +2,10 @@
 
 mod support;
 
-use model::Role;
-use support::{World, manager};
-
-struct Cli {
-    world: World,
-    socket: String,
-    _dir: tempfile::TempDir,
-}
-
-impl Cli {
-    async fn start() -> Cli {
-        let docker = tokio::process::Command::new("docker").arg("--version").output().await;
-        docker.expect("these tests need the docker CLI: install Debian's docker.io, or run `cargo xtask test`");
-        let world = manager().await;
-        world.add_node(2, Role::Worker).await;
-        let dir = tempfile::tempdir().expect("a directory");
-        let path = dir.path().join("api.sock");
-        let listener = tokio::net::UnixListener::bind(&path).expect("a socket");
-        let (api, tasks) = (world.api.clone(), world.tasks.clone());
-        world.tasks.spawn("serve", async move { api.serve_unix(listener, tasks).await });
-        Cli { world, socket: format!("unix://{}", path.display()), _dir: dir }
-    }
-
-    async fn run(&self, args: &str) -> (bool, String) {
-        let run = tokio::process::Command::new("docker")
-            .args(["-H", &self.socket])
-            .args(args.split_whitespace())
-            .env("DOCKER_CONFIG", "/nonexistent")
-            .output();
-        let output =
-            tokio::time::timeout(std::time::Duration::from_secs(60), run).await.expect("in time").expect("run");
-        let text = [output.stdout, output.stderr].map(|b| String::from_utf8_lossy(&b).into_owned()).concat();
-        (output.status.success(), text)
-    }
-
-    #[track_caller]
-    fn good((ok, text): (bool, String)) -> String {
-        assert!(ok, "{text}");
-        text
-    }
-}
+use model::{Availability, TaskState};
+use serde_json::{Value, json};
+use std::time::Duration;
+use support::docker::Cli;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn services_are_created_shown_changed_and_removed() {
@@ -139,5 +102,144 @@ async fn nodes_tokens_and_info_are_shown() {
     assert!(version.contains("Swarmlite"), "{version}");
     let (ok, text) = cli.run("swarm leave").await;
     assert!(!ok && text.contains("participating as a manager"), "{text}");
+    cli.world.tasks.stop();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn flags_of_swarm_init_join_and_update_arrive() {
+    let cli = Cli::start().await;
+    let addresses =
+        "--listen-addr 0.0.0.0:2378 --advertise-addr 10.0.0.1:2379 --data-path-addr 10.0.1.1 --data-path-port 4790";
+    let pools = "--default-addr-pool 10.20.0.0/16 --default-addr-pool 10.30.0.0/16 --default-addr-pool-mask-length 26";
+    let spec = "--autolock --cert-expiry 720h --dispatcher-heartbeat 3s --task-history-limit 3 --snapshot-interval 5000 --max-snapshots 0";
+    Cli::good(
+        cli.run(&format!("swarm init --availability drain --force-new-cluster {addresses} {pools} {spec}")).await,
+    );
+    let init = cli.world.swarm.inits.lock()[0].clone();
+    assert_eq!((&*init.listen_addr, &*init.advertise_addr), ("0.0.0.0:2378", "10.0.0.1:2379"));
+    assert_eq!((&*init.data_path_addr, init.data_path_port), ("10.0.1.1", 4790));
+    assert_eq!((init.default_addr_pool, init.subnet_size), (vec!["10.20.0.0/16".into(), "10.30.0.0/16".into()], 26));
+    assert_eq!((init.availability, init.force_new_cluster), (Availability::Drain, true));
+    assert_eq!((init.spec.autolock, init.spec.node_cert_expiry), (true, Duration::from_secs(720 * 3600)));
+    assert_eq!((init.spec.heartbeat_period, init.spec.task_history_retention_limit), (Duration::from_secs(3), 3));
+    assert_eq!(init.spec.snapshot_interval, 5000);
+
+    let addresses = "--listen-addr 0.0.0.0:2378 --advertise-addr 10.0.0.2 --data-path-addr eth1";
+    let join = format!("swarm join --token SWMTKN-1-a-b --availability pause {addresses} m1.example.org:2377");
+    Cli::good(cli.run(&join).await);
+    let join = cli.world.swarm.joins.lock()[0].clone();
+    assert_eq!((&*join.listen_addr, &*join.advertise_addr), ("0.0.0.0:2378", "10.0.0.2"));
+    assert_eq!((&*join.data_path_addr, join.availability), ("eth1", Availability::Pause));
+    assert_eq!((join.remote_addrs, &*join.join_token), (vec!["m1.example.org:2377".to_owned()], "SWMTKN-1-a-b"));
+
+    let spec =
+        "--cert-expiry 48h --dispatcher-heartbeat 2s --task-history-limit 7 --snapshot-interval 300 --max-snapshots 0";
+    Cli::good(cli.run(&format!("swarm update {spec}")).await);
+    let spec = cli.world.get("/swarm").await.json()["Spec"].clone();
+    for (at, expected) in [
+        ("/CAConfig/NodeCertExpiry", json!(48 * 3600 * 1_000_000_000_u64)),
+        ("/Dispatcher/HeartbeatPeriod", json!(2_000_000_000)),
+        ("/Orchestration/TaskHistoryRetentionLimit", json!(7)),
+        ("/Raft/SnapshotInterval", json!(300)),
+        ("/Raft/KeepOldSnapshots", json!(0)),
+    ] {
+        assert_eq!(spec.pointer(at).unwrap_or(&Value::Null), &expected, "{at}");
+    }
+    for (args, says) in [
+        ("swarm update --max-snapshots 3", "Raft.KeepOldSnapshots is not supported"),
+        (
+            "swarm update --external-ca protocol=cfssl,url=https://ca.example.org",
+            "CAConfig.ExternalCAs is not supported",
+        ),
+    ] {
+        let (ok, text) = cli.run(args).await;
+        assert!(!ok && text.contains(says), "{args}: {text}");
+    }
+    cli.world.tasks.stop();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nodes_services_and_tasks_are_listed_and_filtered() {
+    let cli = Cli::start().await;
+    Cli::good(cli.run("node update --label-add zone=a --availability pause host2").await);
+    for args in ["--name web --label tier=front", "--name db --mode global", "--name tick --mode replicated-job"] {
+        Cli::good(cli.run(&format!("service create --detach --no-resolve-image {args} nginx:1.25")).await);
+    }
+    cli.world.add_task("web", 1, TaskState::Running, TaskState::Running).await;
+    cli.world.add_task("web", 2, TaskState::Failed, TaskState::Shutdown).await;
+    let (node, task) = (support::node_id(2), support::id('t', 1));
+    let web = Cli::good(cli.run("service inspect web --format {{.ID}}").await);
+    for (list, format, filters) in [
+        (
+            "node ls",
+            "{{.Hostname}}",
+            vec![
+                ("role=worker", "host2"),
+                ("role=manager", "host1"),
+                ("name=host2", "host2"),
+                ("membership=accepted", "host1 host2"),
+                ("membership=pending", ""),
+                ("label=disk=ssd", "host1 host2"),
+                ("node.label=zone=a", "host2"),
+                (&*format!("id={node}"), "host2"),
+            ],
+        ),
+        (
+            "service ls",
+            "{{.Name}}",
+            vec![
+                (&*format!("id={}", web.trim()), "web"),
+                ("name=d", "db"),
+                ("label=tier=front", "web"),
+                ("mode=global", "db"),
+                ("mode=replicated-job", "tick"),
+                ("mode=replicated", "web"),
+            ],
+        ),
+        (
+            "service ps web",
+            "{{.Name}}",
+            vec![
+                (&*format!("id={task}"), "web.1"),
+                ("name=web.2", "web.2"),
+                ("node=host1", "web.1 web.2"),
+                ("desired-state=running", "web.1"),
+            ],
+        ),
+        (
+            "node ps host1",
+            "{{.Name}}",
+            vec![
+                (&*format!("id={task}"), "web.1"),
+                ("name=web.2", "web.2"),
+                ("desired-state=shutdown", "web.2"),
+                ("label=none", ""),
+            ],
+        ),
+    ] {
+        for (filter, expected) in filters {
+            let listed = Cli::good(cli.run(&format!("{list} --format {format} --filter {filter}")).await);
+            // The history of a slot is drawn as a tree.
+            let mut names: Vec<&str> = listed.split_whitespace().filter(|word| !word.contains('\\')).collect();
+            names.sort_unstable();
+            assert_eq!(names.join(" "), expected, "{list} --filter {filter}");
+        }
+    }
+    for (args, expected) in [
+        ("node ls -q", 2),
+        ("service ls -q", 3),
+        ("service ps -q web", 2),
+        ("node ps -q self", 2),
+        ("node ps --no-resolve --no-trunc -q host1", 2),
+    ] {
+        let listed = Cli::good(cli.run(args).await);
+        assert_eq!(listed.lines().count(), expected, "{args}:\n{listed}");
+    }
+    let unresolved = Cli::good(cli.run("service ps web --no-resolve --no-trunc --format {{.Node}}").await);
+    assert!(unresolved.lines().all(|line| line == support::node_id(1).as_str()), "{unresolved}");
+    for list in ["node ls", "service ls", "service ps web", "node ps self"] {
+        let (ok, text) = cli.run(&format!("{list} --filter nonsense=1")).await;
+        assert!(!ok && text.contains("invalid filter 'nonsense'"), "{list}: {text}");
+    }
     cli.world.tasks.stop();
 }

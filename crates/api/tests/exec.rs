@@ -226,6 +226,28 @@ async fn what_cannot_be_is_said_in_dockers_words() {
     assert!(asked.iter().all(|r| !matches!(&r.call, ExecCall::Create { exec, .. } if exec.privileged)));
 }
 
+#[tokio::test]
+async fn attack_07_a_node_cannot_hide_a_container_of_another_behind_a_longer_id() {
+    let world = manager().await;
+    world.service("web", 2).await;
+    let (container, _) = container(&world, 1, 2).await;
+    let mut forged = world.store.local().tasks().next().map(|t| Task::clone(t)).expect("the task");
+    forged.id = id('t', 9).parse().expect("an id");
+    forged.slot = 9;
+    forged.node_id = Some(node_id(3));
+    forged.meta = Meta::default();
+    let claimed = ContainerStatus { id: format!("{container}00"), pid: 7, exit_code: None };
+    forged.status.container = Some(claimed);
+    world.put(forged).await;
+    let found = world.get(&format!("/v1.47/containers/{container}/json")).await.ok(200);
+    assert_eq!(found.json()["Id"], json!(container));
+    // A beginning that both share is nobody's.
+    world
+        .get(&format!("/v1.47/containers/{}/json", &container[..12]))
+        .await
+        .is(400, &format!("multiple IDs found with provided prefix: {}", &container[..12]));
+}
+
 /// An engine that knows one container, and answers 404 to everything else.
 fn local_engine(tasks: &Tasks, path: &std::path::Path, known: &'static str) {
     let listener = tokio::net::UnixListener::bind(path).expect("a socket");

@@ -56,7 +56,8 @@ pub enum Step {
         /// The stand-in.
         spare: NodeId,
     },
-    /// The lost manager is a manager no more, or no node of the swarm: its stand-in is a manager like any other.
+    /// The lost manager is a manager no more, or no node of the swarm: its stand-in is a manager like any other. Or the
+    /// stand-in is a worker, because somebody wanted it so.
     Settle {
         /// The stand-in.
         spare: NodeId,
@@ -70,9 +71,12 @@ pub fn advise(snapshot: &Snapshot, group: &Group, now: Timestamp) -> Advice {
     let mut advice = Advice::default();
     let lost = lost(snapshot, policy, now, &mut advice);
     let stand_in = snapshot.nodes().find(|n| is_manager(n) && n.status.stands_in_for.is_some());
-    advice.step = match stand_in {
-        Some(spare) => replacing(snapshot, group, spare, policy, now, &mut advice.lines),
-        None => lost.first().and_then(|lost| begin(snapshot, group, lost, policy, &mut advice.lines)),
+    // Somebody made a stand-in a worker again. Should they promote it one day, it is a manager like any other.
+    let dismissed = snapshot.nodes().find(|n| !is_manager(n) && n.status.stands_in_for.is_some());
+    advice.step = match (stand_in, dismissed) {
+        (Some(spare), _) => replacing(snapshot, group, spare, policy, now, &mut advice.lines),
+        (None, Some(spare)) => Some(Step::Settle { spare: spare.id.clone() }),
+        (None, None) => lost.first().and_then(|lost| begin(snapshot, group, lost, policy, &mut advice.lines)),
     };
     if advice.lines.is_empty() && advice.step.is_none() && policy.on {
         let spares = spares(snapshot).map(|n| name(n)).collect::<Vec<_>>();

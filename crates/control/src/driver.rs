@@ -199,7 +199,7 @@ impl Driver {
 
     async fn look_at(&mut self, snapshot: &Snapshot, services: Vec<ServiceId>) -> Result<(), Ended> {
         let now = self.now();
-        let Batch { transaction, wakes } = 
+        let Batch { transaction, wakes } =
             reconcile_with(snapshot, services.clone(), now, self.budget, self.settings.canary);
         services.iter().for_each(|s| _ = self.timers.remove(s));
         let idle = transaction.is_empty();

@@ -52,7 +52,8 @@ pub(crate) fn runs(snapshot: &Snapshot, service: &Service, slots: &Slots) -> BTr
     let Some(last) = service.progress.cron.as_ref().and_then(|c| c.started) else { return BTreeSet::new() };
     let mut runs = BTreeSet::from([last]);
     if cron.concurrency != Concurrency::Replace {
-        runs.extend(runs_of(slots).filter(|r| *r < last && !is_over(snapshot, service, slots, *r)));
+        let goes_on = |r: &u64| !is_over(snapshot, service, slots, *r) && !is_being_forgotten(slots, *r);
+        runs.extend(runs_of(slots).filter(|r| *r < last && goes_on(r)));
     }
     runs
 }
@@ -72,6 +73,16 @@ pub(crate) fn is_over(snapshot: &Snapshot, service: &Service, slots: &Slots, run
         }
         _ => stages.all(|s| s != Stage::Goes),
     }
+}
+
+/// Some of the run's tasks are history that was given up, and others are yet to be: it was too much for one transaction. The
+/// lowest places are opened first, and forgotten first.
+fn is_being_forgotten(slots: &Slots, run: u64) -> bool {
+    let numbers = slots.values().filter(|s| s.key.run == Some(run) && s.is_occupied()).filter_map(|s| match s.key.place {
+        Place::Number(n) => Some(n),
+        Place::Node(_) => None,
+    });
+    numbers.min().is_some_and(|lowest| lowest > 0)
 }
 
 /// The tasks of a global job's run begin together; with a schedule, a node that joins or comes back later waits for the next one.

@@ -52,13 +52,18 @@ pub(crate) fn bound_history(context: &Context<'_>, slots: &mut Slots) {
     }
 }
 
-/// What an update that goes on is judged by: that the slot was something else before, and that a task of the update failed
-/// there. Without it the outcome would depend on when the reaper comes by.
+/// What an update that goes on is judged by: that the slot was something else before, that a task of the update failed there,
+/// and since when the update has been there: the first one that failed says so. The last one, by its time and by the log, is
+/// what the next one follows ([`Slot::add`]), though the slot's old task may go on beside them. Without it the outcome would depend on when the reaper comes by.
 fn evidence(context: &Context<'_>, slot: &Slot) -> BTreeSet<TaskId> {
     let of_update = |i: &Item| i.task.spec_version == context.service.spec_version;
     let before = slot.present().rev().find(|i| !of_update(i) && i.is_dirty(context));
-    let failed = slot.present().rev().find(|i| of_update(i) && i.ended_by_itself());
-    before.into_iter().chain(failed).map(|i| i.task.id.clone()).collect()
+    let mut failed = slot.present().filter(|i| of_update(i) && i.ended_by_itself());
+    let (first, last) = (failed.next(), failed.next_back());
+    let of_update = || slot.present().filter(|i| of_update(i));
+    let (youngest, changed) =
+        (of_update().max_by_key(|i| i.task.meta.created_at), of_update().max_by_key(|i| i.task.meta.version));
+    [before, first, last, youngest, changed].into_iter().flatten().map(|i| i.task.id.clone()).collect()
 }
 
 /// Gives up the tasks of runs of a job beyond what is kept of those that are over.

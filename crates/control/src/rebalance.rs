@@ -38,6 +38,23 @@ pub(crate) fn is_moving(service: &Service) -> bool {
     service.progress.rebalance.as_ref().is_some_and(|r| r.moving.is_some())
 }
 
+/// How far it has come, for people; `None` when nobody asked.
+pub(crate) fn line(service: &Service) -> Option<String> {
+    let rebalance = service.progress.rebalance.as_ref()?;
+    Some(match (&rebalance.given_up, &rebalance.moving) {
+        (Some(task), _) => format!(
+            "its tasks are not spread anew any further: task {task}, which was to take the place of another, failed; ask for \
+             it again when that is mended"
+        ),
+        (None, Some(step)) => {
+            format!("its tasks are being spread anew, one at a time; task {} is on its way, or watched", step.task)
+        }
+        (None, None) => {
+            "its tasks are to be spread anew; that waits until all of them run and no update goes on".to_owned()
+        }
+    })
+}
+
 /// The task of the slot that is to stay when two are wanted: the newest, or the one that a move has made, whatever the clocks
 /// said when it did.
 pub(crate) fn newest<'s>(service: &Service, slot: &'s Slot) -> Option<&'s Item> {
@@ -96,7 +113,13 @@ fn watch(context: &mut Context<'_>, slots: &Slots, rebalance: &mut Rebalance) ->
     let made = rebalance.moving.as_ref()?;
     let config = context.service.spec.update.clone().unwrap_or_default();
     let monitor = config.monitor.unwrap_or(limits::UPDATE_MONITOR_DEFAULT);
-    let item = slots.values().flat_map(Slot::present).find(|i| i.task.id == made.task);
+    let slot = slots.values().find(|s| s.items.iter().any(|i| i.task.id == made.task));
+    let was_wanted = |i: &&Item| context.snapshot.task(&i.task.id).is_some_and(|t| t.is_wanted());
+    // What this plan does to the two tasks may not fit its transaction. Until it is done, the move is why there are two.
+    if slot.is_some_and(|s| s.items.iter().filter(was_wanted).count() > 1) {
+        return None;
+    }
+    let item = slot.into_iter().flat_map(Slot::present).find(|i| i.task.id == made.task);
     if let Some(item) = item {
         let status = &item.task.status;
         if item.ended_by_itself() {

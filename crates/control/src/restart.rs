@@ -52,7 +52,8 @@ fn is_resting(context: &mut Context<'_>, item: &Item) -> bool {
 fn lost_its_node(context: &Context<'_>, item: &Item) -> bool {
     item.task.node_id.as_ref().is_some_and(|id| {
         let node = context.snapshot.node(id);
-        is_away(node) || !context.canary.keep_drained && node.is_some_and(|n| n.spec.availability == Availability::Drain)
+        is_away(node)
+            || !context.canary.keep_drained && node.is_some_and(|n| n.spec.availability == Availability::Drain)
     })
 }
 

@@ -200,13 +200,23 @@ impl Slot {
             service_version: context.service.meta.version,
             slot: &self.key,
             node_version: node.map_or(0, |n| n.meta.version),
-            predecessor: self.items.last().map(|i| &i.task.id),
+            predecessor: self.predecessor().map(|i| &i.task.id),
         };
         let mut id = next_task_id(follows);
         while self.items.iter().any(|i| i.task.id == id) {
             id = next_task_id(Follows { predecessor: Some(&id), ..follows });
         }
         id
+    }
+
+    /// The task that the next one follows: the newest. Where that one goes on (start-first), others may have followed it and
+    /// failed, and then it is the last of those: followed twice, a task would give the same id twice.
+    fn predecessor(&self) -> Option<&Item> {
+        let age = |i: &&Item| (i.task.spec_version, i.task.meta.created_at);
+        match self.items.last() {
+            Some(last) if last.is_wanted() => self.items.iter().max_by_key(age),
+            last => last,
+        }
     }
 
     /// What was done to it; `None` when nothing was.

@@ -17,8 +17,10 @@ struct Progress {
     outdated: Vec<SlotKey>,
     /// Slots that were updated and do not run (and rest) yet.
     busy: usize,
-    /// Slots that were updated, done or not.
-    updated: usize,
+    /// Slots whose old task goes on, as the new one failed before it could take over; the next one waits like any restart.
+    waiting: usize,
+    /// All slots that the update is about.
+    slots: usize,
     /// A task that failed while it was watched, for each slot that has one.
     failed: Vec<TaskId>,
     /// All tasks that were updated are watched no longer.
@@ -68,7 +70,7 @@ pub(crate) fn advance(context: &mut Context<'_>, slots: &mut Slots) -> Option<Se
             replace(context, slot, config.order);
         }
     }
-    let done = progress.outdated.is_empty() && progress.busy == 0 && progress.watched;
+    let done = progress.outdated.is_empty() && progress.busy + progress.waiting == 0 && progress.watched;
     if !state.is_some_and(UpdateState::is_in_progress) {
         Some(with_status(context, UpdateState::Updating, "update in progress".into()))
     } else if done {
@@ -96,26 +98,34 @@ fn is_outdated(context: &Context<'_>, slot: &Slot) -> bool {
 fn look(context: &mut Context<'_>, slots: &Slots, config: &UpdateConfig) -> Progress {
     let service = context.service;
     let watch = watch(context, slots, config);
-    let mut progress = Progress { outdated: Vec::new(), busy: 0, updated: 0, failed: Vec::new(), watched: true };
-    let mut running_outdated = Vec::new();
+    let (outdated, failed) = (Vec::new(), Vec::new());
+    let mut progress = Progress { outdated, busy: 0, waiting: 0, slots: 0, failed, watched: true };
+    // These come last: what runs, and then what a new task has failed to take over, or it would hold up all others.
+    let (mut running_outdated, mut tried) = (Vec::new(), Vec::new());
     for slot in slots.values() {
         let Some(newest) = slot.newest().filter(|_| is_concerned(context, slot)) else { continue };
+        progress.slots += 1;
         let failed = slot.present().rev().find(|i| failed_while_watched(service, i, watch));
         progress.failed.extend(failed.map(|i| i.task.id.clone()));
         if newest.is_dirty(context) {
-            let pause = pause(service, failures(context, slot));
-            if failed.is_some_and(|f| !context.passed(f.task.status.at, pause)) {
-                progress.busy += 1; // start-first, and the new task failed: the next one waits like any restart
+            let Some(failed) = failed else {
+                let runs = newest.is_wanted() && newest.task.status.state == TaskState::Running;
+                if runs { &mut running_outdated } else { &mut progress.outdated }.push(slot.key.clone());
                 continue;
+            };
+            let pause = pause(service, failures(context, slot));
+            // Both are asked, so that a wake-up is set for each.
+            match (has_rested(context, slot, newest, config.delay), context.passed(failed.task.status.at, pause)) {
+                (false, _) => progress.busy += 1,
+                (true, false) => progress.waiting += 1,
+                (true, true) => tried.push(slot.key.clone()),
             }
-            let runs = newest.is_wanted() && newest.task.status.state == TaskState::Running;
-            if runs { &mut running_outdated } else { &mut progress.outdated }.push(slot.key.clone());
             continue;
         }
-        progress.updated += 1;
-        let given_up = failed.is_some() && config.failure_action == FailureAction::Continue;
+        // A failure that is borne is a matter of restarts from then on, as in Docker: the update does not wait for those.
         let over = !newest.is_wanted() && !may_follow(slot, newest);
-        if given_up || over {
+        if failed.is_some() || over {
+            progress.busy += usize::from(!has_rested(context, slot, newest, config.delay));
             continue;
         }
         let since = newest.task.status.running_at.unwrap_or(newest.task.status.at);
@@ -126,7 +136,16 @@ fn look(context: &mut Context<'_>, slots: &Slots, config: &UpdateConfig) -> Prog
         }
     }
     progress.outdated.append(&mut running_outdated);
+    progress.outdated.append(&mut tried);
     progress
+}
+
+/// The delay has passed since the update was in the slot: since its first new task there ran, or failed before. Those that
+/// follow a failed one are restarts, and begin no delay of their own.
+fn has_rested(context: &mut Context<'_>, slot: &Slot, newest: &Item, delay: Duration) -> bool {
+    let of_update = |i: &&Item| i.ended_by_itself() && i.task.spec_version == context.service.spec_version;
+    let status = &slot.present().find(of_update).unwrap_or(newest).task.status;
+    context.passed(status.running_at.unwrap_or(status.at), delay)
 }
 
 /// The update is about this slot, which had a task that was not what the service says: either it takes another, or the update
@@ -172,8 +191,7 @@ fn failures(context: &Context<'_>, slot: &Slot) -> u32 {
 }
 
 fn too_many(progress: &Progress, config: &UpdateConfig) -> bool {
-    let slots = (progress.updated + progress.outdated.len()) as u128;
-    progress.failed.len() as u128 * 1_000_000 > slots * u128::from(config.max_failure_ratio_ppm)
+    progress.failed.len() as u128 * 1_000_000 > progress.slots as u128 * u128::from(config.max_failure_ratio_ppm)
 }
 
 fn replace(context: &Context<'_>, slot: &mut Slot, order: UpdateOrder) {

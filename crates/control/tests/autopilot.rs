@@ -171,7 +171,7 @@ fn one_at_a_time_the_longest_lost_first() {
 fn what_it_does_when_things_change_on_the_way() {
     /// What happens, the step that is taken then, and who is a manager after it.
     type Case = (&'static str, fn(&mut Swarm), Option<fn(&Swarm) -> Step>, &'static [&'static str]);
-    let cases: [Case; 5] = [
+    let cases: [Case; 6] = [
         (
             "the lost manager is back: its stand-in is a worker again",
             |s| s.set(1, NodeState::Ready),
@@ -192,6 +192,15 @@ fn what_it_does_when_things_change_on_the_way() {
             },
             Some(|s| Step::Settle { spare: s.nodes[4].clone() }),
             &["m0", "m2", "w4"],
+        ),
+        (
+            "somebody demotes the stand-in by hand: should they promote it one day, it stays",
+            |s| {
+                let id = s.nodes[4].clone();
+                s.world.change_node(&id, |n| n.spec.role = Role::Worker);
+            },
+            Some(|s| Step::Settle { spare: s.nodes[4].clone() }),
+            &["m0", "m1", "m2"],
         ),
         (
             "too few are left without the lost one",

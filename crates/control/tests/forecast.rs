@@ -267,6 +267,9 @@ fn a_forecast_has_an_end() {
     };
     let outlook = ask(Options { task_changes_max: 100, ..Options::default() });
     assert_eq!(outlook.ends.to_string(), "failed to settle within 100 changes of tasks");
+    let outlook = ask(Options { looks_max: 1000, ..Options::default() });
+    assert_eq!(outlook.ends.to_string(), "failed to settle within 1000 looks at tasks");
+    assert!(outlook.notes.iter().any(|n| n.starts_with("the change is too large")), "{:?}", outlook.notes);
     let outlook = ask(Options { steps_max: 10, ..Options::default() });
     assert_eq!((outlook.steps.len(), outlook.ends), (10, Ends::Settled));
     assert!(outlook.notes.iter().any(|n| n == "970 more steps follow and are left out"), "{:?}", outlook.notes);
@@ -465,5 +468,9 @@ fn a_failed_update_that_is_paused_is_told_of() {
     world.run_for(SECOND * 60);
     assert_eq!(world.update_state(&id).unwrap().0, UpdateState::Paused);
     let outlook = plan(&world, &[change(&world, &id, |s| s.mode = Mode::Replicated { replicas: 5 })]);
-    assert!(outlook.notes.iter().any(|n| n.ends_with("tasks of web failed as it is to be: more of them may")), "{:?}", outlook.notes);
+    assert!(
+        outlook.notes.iter().any(|n| n.ends_with("tasks of web failed as it is to be: more of them may")),
+        "{:?}",
+        outlook.notes
+    );
 }

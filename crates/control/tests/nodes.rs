@@ -229,7 +229,7 @@ fn the_pause_before_a_restart_grows_while_a_task_keeps_failing() {
 fn the_pause_is_short_again_once_a_task_ran_well_or_the_user_changed_something() {
     let mut world = World::with_nodes(2);
     let id = world.create_service("web", 1, image("nginx"));
-    let mut fail_after = |world: &mut World, ran: Duration| {
+    let fail_after = |world: &mut World, ran: Duration| {
         world.settle();
         world.pass(ran);
         let task = world.running(&id)[0].id.clone();

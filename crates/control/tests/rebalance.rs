@@ -350,17 +350,24 @@ fn by_policy_a_join_is_used_once_and_not_for_ever() {
 
 #[test]
 fn it_can_be_planned() {
-    let (world, ids) = lopsided(3, &[("web", 6)]);
-    let mut service = world.service(&ids[0]);
-    service.progress.rebalance = Some(Rebalance { asked_at: world.now, ..Rebalance::default() });
-    let mut tx = store::Transaction::new(world.now);
-    tx.update(service);
-    let outlook = forecast(&world.snapshot(), &[tx], world.now, &Options::default()).unwrap();
+    let (mut world, ids) = lopsided(3, &[("web", 6)]);
+    let plan = |world: &World| {
+        let mut service = world.service(&ids[0]);
+        service.progress.rebalance = Some(Rebalance { asked_at: world.now, ..Rebalance::default() });
+        let mut tx = store::Transaction::new(world.now);
+        tx.update(service);
+        forecast(&world.snapshot(), &[tx], world.now, &Options::default()).unwrap()
+    };
+    let outlook = plan(&world);
     assert_eq!(outlook.objects, ["service web: to be spread anew"]);
     let moves: Vec<&str> = outlook.steps.iter().filter(|s| s.action == Action::Move).map(|s| s.why.as_str()).collect();
     assert_eq!(moves, ["the tasks are spread anew"; 4]);
     assert_eq!((outlook.services[0].least_running, outlook.services[0].dip), (6, Duration::ZERO));
     assert!(outlook.landing.iter().all(|l| l.tasks["web"] == 2));
+    ask(&mut world, &ids[0]);
+    world.run_for(SECOND * 120);
+    let outlook = plan(&world);
+    assert!(!outlook.changes && outlook.objects.is_empty(), "it is done: {outlook:?}");
 }
 
 proptest! {

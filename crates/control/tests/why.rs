@@ -25,7 +25,7 @@ fn ask(world: &World, id: &ServiceId) -> Why {
     for task in &why.tasks {
         assert!(!task.line.is_empty());
         let one = why::task(&world.snapshot(), world.snapshot().task(&task.id).unwrap(), world.now).unwrap();
-        assert_eq!(one.tasks, [task.clone()], "a task says the same when it is asked alone");
+        assert_eq!(one.tasks, std::slice::from_ref(task), "a task says the same when it is asked alone");
     }
     why
 }
@@ -41,7 +41,8 @@ fn anonymous(text: &str) -> String {
     let mut rest = text;
     while let Some((before, after)) = rest.split_once('(') {
         said.push_str(before);
-        let id = after.split_once(')').filter(|(id, _)| id.len() == 12 && id.bytes().all(|b| b.is_ascii_alphanumeric()));
+        let id =
+            after.split_once(')').filter(|(id, _)| id.len() == 12 && id.bytes().all(|b| b.is_ascii_alphanumeric()));
         rest = id.map_or(after, |(_, after)| after);
         said.push_str(if id.is_some() { "(..)" } else { "(" });
     }
@@ -58,7 +59,8 @@ fn a_service_that_is_as_it_should_be_says_so() {
     assert_eq!(ask(&world, &agent).lines, ["it runs on 2 of 2 nodes"]);
     let task = world.running(&id)[0].clone();
     let why = why::task(&world.snapshot(), &task, world.now).unwrap();
-    assert_eq!(why.tasks[0].state, TaskState::Running);
+    assert_eq!((why.tasks[0].state, why.tasks[0].line.as_str()), (TaskState::Running, "runs on node a, as it should"));
+    assert_eq!(why.lines, ["web.1: runs on node a, as it should"]);
 }
 
 #[test]
@@ -126,7 +128,12 @@ fn each_filter_says_what_is_missing_with_the_numbers() {
         ),
         (|_| {}, |t| constrained(t, "engine.labels.tier==1"), Filter::Constraints, "engine label tier=1 missing"),
         (|_| {}, |t| constrained(t, "node.role==manager"), Filter::Constraints, "node.role is worker, not manager"),
-        (|_| {}, |t| constrained(t, "node.ip==10.0.0.1"), Filter::Constraints, "node.ip is not known, and not 10.0.0.1"),
+        (
+            |_| {},
+            |t| constrained(t, "node.ip==10.0.0.1"),
+            Filter::Constraints,
+            "node.ip is not known, and not 10.0.0.1",
+        ),
         (|_| {}, |t| constrained(t, "node.colour!=red"), Filter::Constraints, "nothing is known as node.colour"),
         (
             |_| {},
@@ -137,12 +144,7 @@ fn each_filter_says_what_is_missing_with_the_numbers() {
             Filter::Platform,
             "platform linux/x86_64, the image exists for linux/arm64",
         ),
-        (
-            |_| {},
-            |t| t.log_driver = None,
-            Filter::MaxReplicas,
-            "runs 1 of at most 1 replicas",
-        ),
+        (|_| {}, |t| t.log_driver = None, Filter::MaxReplicas, "runs 1 of at most 1 replicas"),
     ];
     for (on_node, on_task, filter, reason) in table {
         let (mut world, nodes) = world(&["a"]);
@@ -252,7 +254,10 @@ fn a_node_that_is_down_and_one_that_no_longer_meets_constraints() {
     world.control();
     let said: Vec<String> = lines(&ask(&world, &id)).iter().map(|l| anonymous(l)).collect();
     assert!(said.iter().any(|l| l.ends_with("leaves node a, which no longer meets its constraints")), "{said:?}");
-    assert!(said.iter().any(|l| l.contains("(..) on node a to stop, 60 s more at most (meanwhile assigned on b)")), "{said:?}");
+    assert!(
+        said.iter().any(|l| l.contains("(..) on node a to stop, 60 s more at most (meanwhile assigned on b)")),
+        "{said:?}"
+    );
     world.settle();
     world.node_down(&nodes[1]);
     world.run();

@@ -155,8 +155,8 @@ impl ExecBroker {
         }
         let id = call.id.clone();
         if listener.try_send(Ok(call)).is_err() {
-            // Gone, or it does not read: it will come again.
-            state.listeners.remove(node);
+            // Gone, which ends its place among the listeners, or it does not read at the moment. To forget it for that would be
+            // for good: its stream stays open, so it would not come again.
             return Ok(None);
         }
         let (input, from_manager) = mpsc::channel(MESSAGES_BUFFER);

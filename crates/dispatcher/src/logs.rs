@@ -226,8 +226,8 @@ impl LogBroker {
         }
         let id = what.id.clone();
         if listener.try_send(Ok(SubscriptionMessage { body: Some(Body::Open(what)) })).is_err() {
-            // Gone, or it does not read: it will come again.
-            state.listeners.remove(&node);
+            // Gone, which ends its place among the listeners, or it does not read at the moment. To forget it for that would be
+            // for good: its stream stays open, so it would not come again.
             return Ok(None);
         }
         let (out, batches) = mpsc::channel(BATCHES_BUFFER);

@@ -394,8 +394,11 @@ fn description(bytes: &[u8]) -> Result<NodeDescription, Status> {
             bytes.len()
         )));
     }
-    model::persisted::decode(bytes)
-        .map_err(|e| Status::invalid_argument(format!("cannot read the node description: {e}")))
+    let mut description: NodeDescription = model::persisted::decode(bytes)
+        .map_err(|e| Status::invalid_argument(format!("cannot read the node description: {e}")))?;
+    // It is shown on operators' terminals, which would take some of them for commands.
+    description.hostname.retain(|c| !c.is_control());
+    Ok(description)
 }
 
 /// What a node should know; `None` when it is no member.

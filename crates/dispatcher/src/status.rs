@@ -42,8 +42,9 @@ impl Reported {
         if local.task(&task).is_some_and(|t| t.node_id.as_ref() != Some(node)) {
             return Err(Refused::Foreign { task, node: node.clone() });
         }
-        cut(&mut status.message);
-        cut(&mut status.err);
+        tidy(&mut status.message);
+        tidy(&mut status.err);
+        status.container = status.container.filter(|c| is_engine_id(&c.id));
         Ok(Reported { node: node.clone(), task, status })
     }
 
@@ -68,8 +69,16 @@ fn decode(bytes: &[u8], task: &TaskId) -> Result<TaskStatus, Refused> {
     model::persisted::decode(bytes).map_err(|e| Refused::Unreadable { task: task.clone(), reason: e.to_string() })
 }
 
-/// An engine's novel does not travel the log.
-fn cut(text: &mut String) {
+/// Whether an engine can call a container so. Users' clients pass these ids on to the engine of the manager that they talk to,
+/// which takes a name as well: no node may name a container of another's there.
+fn is_engine_id(id: &str) -> bool {
+    id.len() <= limits::CONTAINER_ID_BYTES_MAX && id.bytes().all(|b| b.is_ascii_hexdigit())
+}
+
+/// An engine's novel does not travel the log, and what a terminal takes for a command (to write into the clipboard, say) does not
+/// reach the operator's.
+fn tidy(text: &mut String) {
+    text.retain(|c| !c.is_control() || matches!(c, '\n' | '\t'));
     if text.len() > limits::STATUS_TEXT_BYTES_MAX {
         let mut end = limits::STATUS_TEXT_BYTES_MAX;
         while !text.is_char_boundary(end) {

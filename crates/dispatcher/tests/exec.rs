@@ -260,3 +260,30 @@ async fn calls_are_bounded_and_free_when_they_are_over() {
     open.pop();
     assert!(broker.call(&id(1), a_call()).await.is_ok());
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_agent_that_does_not_read_for_a_while_is_reached_again_afterwards() {
+    let manager = Manager::start().await;
+    let session = Session::open(&mut manager.client(1)).await.unwrap();
+    session.beat(&manager.tasks);
+    let broker = broker(&manager, Others::default());
+    let mut calls = listen(&broker, 1, &session).await;
+    let mut unread = Vec::new();
+    let refused = loop {
+        match broker.call(&id(1), a_call()).await {
+            Ok(conversation) => unread.push(conversation),
+            Err(error) => break error,
+        }
+        assert!(unread.len() < 1000);
+    };
+    assert_eq!(refused, ExecError::NodeUnavailable(id(1)));
+    for _ in &unread {
+        calls.message().await.unwrap().unwrap();
+    }
+    unread.clear();
+    let mut conversation = broker.call(&id(1), a_call()).await.expect("it reads again");
+    let call = calls.message().await.unwrap().unwrap();
+    let (say, _hear) = answer(&broker, 1, &call.id).await.expect("it is its call");
+    say.send(says(Body::End(End {}))).await.expect("somebody listens");
+    assert_eq!(heard(&mut conversation).await, ["end"]);
+}

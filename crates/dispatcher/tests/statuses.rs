@@ -3,7 +3,7 @@
 mod common;
 
 use common::{Client, Manager, Session, id, task};
-use model::{TaskId, TaskState, TaskStatus};
+use model::{ContainerStatus, TaskId, TaskState, TaskStatus};
 use rpc::proto::dispatcher::{TaskStatusUpdate, UpdateTaskStatusRequest};
 use std::time::Duration;
 use store::StoreClient as _;
@@ -97,6 +97,42 @@ async fn a_long_text_is_cut() {
     let novel = TaskStatus { err: "ä".repeat(5000), ..status(TaskState::Failed) };
     report(&mut client, &session, &[(10, novel)]).await.unwrap();
     assert_eq!(manager.store.local().task(&id(10)).unwrap().status.err.len(), model::limits::STATUS_TEXT_BYTES_MAX);
+}
+
+#[tokio::test(start_paused = true)]
+async fn attack_07_a_text_commands_no_terminal() {
+    let manager = Manager::start().await;
+    let mut client = manager.client(1);
+    let session = Session::open(&mut client).await.unwrap();
+    manager.put([task(10, 1, TaskState::Assigned)]).await;
+    let err = "exit\tcode 1\n\u{1b}]52;c;bHM=\u{7}\u{9b}2Jend\r\0".to_owned();
+    report(&mut client, &session, &[(10, TaskStatus { err, ..status(TaskState::Failed) })]).await.unwrap();
+    assert_eq!(manager.store.local().task(&id(10)).unwrap().status.err, "exit\tcode 1\n]52;c;bHM=2Jend");
+    // Neither does a host name.
+    session.requests.send(common::description("h\u{1b}]52;c;bHM=\u{7}\n1")).await.unwrap();
+    let hostname = |s: &store::Snapshot| s.node(&id(1)).and_then(|n| n.description.clone()).map(|d| d.hostname);
+    manager.until(|s| hostname(s).is_some_and(|h| h != "host")).await;
+    assert_eq!(hostname(&manager.store.local()).as_deref(), Some("h]52;c;bHM=1"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn attack_07_a_container_is_called_by_an_id_of_an_engine_or_not_at_all() {
+    let manager = Manager::start().await;
+    let mut client = manager.client(1);
+    let session = Session::open(&mut client).await.unwrap();
+    manager.put((10..14).map(|n| task(n, 1, TaskState::Assigned))).await;
+    let good = "0af".repeat(20);
+    for (n, claimed, known) in [
+        (10, good.clone(), Some(good)),
+        (11, "database-of-a-manager".into(), None),
+        (12, "../x".into(), None),
+        (13, "a".repeat(5000), None),
+    ] {
+        let container = Some(ContainerStatus { id: claimed.clone(), ..ContainerStatus::default() });
+        report(&mut client, &session, &[(n, TaskStatus { container, ..status(TaskState::Running) })]).await.unwrap();
+        let status = manager.store.local().task(&id(n)).unwrap().status.clone();
+        assert_eq!((status.state, status.container.map(|c| c.id)), (TaskState::Running, known), "{claimed:.20}");
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -203,6 +203,13 @@ async fn the_session_tells_what_changes_in_the_cluster() {
     let message = session.messages.message().await.unwrap().unwrap();
     assert_eq!(message.desired_role, "manager");
     assert_eq!(message.managers.iter().map(|m| m.addr.as_str()).collect::<Vec<_>>(), ["10.0.0.1:2377"]);
+    let mut cluster = model::Cluster::clone(manager.store.local().cluster().unwrap());
+    cluster.spec.heartbeat_period = Duration::from_secs(3);
+    let mut tx = Transaction::new(model::Timestamp(10));
+    tx.changes.push(Change::Put(Object::from(cluster)));
+    manager.store.propose(tx).await.unwrap();
+    let message = session.messages.message().await.unwrap().unwrap();
+    assert_eq!(message.heartbeat_period_ms, 3000);
 }
 
 #[tokio::test(start_paused = true)]

@@ -99,6 +99,8 @@ fn check_slots(snapshot: &Snapshot, service: &Service, out: &mut Vec<Unsettled>)
             [] if tasks.iter().all(|t| t.desired == TaskState::Remove) => continue,
             // Of a run before the present one only history is left.
             [] if slot.run.is_some_and(|run| service.progress.job.is_some_and(|j| run < j.iteration)) => {}
+            // A job's task may have ended well though it had been told to stop.
+            [] if slot.run.is_some() && tasks.iter().any(|t| t.status.state == TaskState::Complete) => {}
             [] if may_end(tasks) || !takes_tasks(snapshot, service, slot) => {}
             [] => say("no task is wanted".into(), false),
             [task] if slot.run.is_some() => {

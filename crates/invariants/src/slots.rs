@@ -11,7 +11,8 @@ pub(crate) fn check_state(snapshot: &Snapshot, out: &mut Vec<Violation>) {
     for service in snapshot.services_with_tasks() {
         for (slot, wanted) in wanted_by_slot(snapshot, service) {
             let versions: BTreeSet<u64> = wanted.iter().map(|t| t.spec_version).collect();
-            let is_moved = || snapshot.service(service).is_some_and(|s| is_moved(s, &wanted));
+            // What moves were under way of a service that is gone, nobody knows any more.
+            let is_moved = || snapshot.service(service).is_none_or(|s| is_moved(s, &wanted));
             if wanted.len() > 2 || wanted.len() == 2 && versions.len() < 2 && !is_moved() {
                 out.push(too_many(service, &slot, &wanted));
             }

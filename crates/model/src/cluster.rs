@@ -212,7 +212,7 @@ impl Default for ClusterSpec {
             name: "default".into(),
             labels: BTreeMap::new(),
             task_history_retention_limit: crate::limits::TASK_HISTORY_DEFAULT,
-            snapshot_interval: 10_000,
+            snapshot_interval: crate::limits::SNAPSHOT_INTERVAL_DEFAULT,
             // With Docker's 5 s a dead worker is seen after 13-16 s. One heartbeat a second from a few thousand nodes is
             // spread over all managers, so it costs little.
             heartbeat_period: Duration::from_secs(1),

@@ -29,6 +29,10 @@ pub const REMOVED_NODES_MAX: usize = 1_000;
 pub const SERVICE_NAME_CHARS_MAX: usize = 63;
 /// Replicas of one service. A typo should not fill the log: beyond it is refused.
 pub const REPLICAS_MAX: u64 = 100_000;
+/// Applied log entries between two snapshots unless the cluster spec says otherwise (SwarmKit manager/state/raft).
+pub const SNAPSHOT_INTERVAL_DEFAULT: u64 = 10_000;
+/// The largest such number: what a manager keeps in its log and replays when it starts has an end.
+pub const SNAPSHOT_INTERVAL_MAX: u64 = 100_000;
 /// Dead tasks kept for each slot unless the cluster spec says otherwise (SwarmKit manager.go).
 pub const TASK_HISTORY_DEFAULT: i64 = 5;
 /// Smallest CPU limit or reservation, in billionths of a CPU (SwarmKit controlapi/service.go).
@@ -37,6 +41,8 @@ pub const NANO_CPUS_MIN: i64 = 1_000_000;
 pub const MEMORY_BYTES_MIN: i64 = 4 << 20;
 /// A task's error or message is cut at this many bytes, so that an engine's novel does not travel the log.
 pub const STATUS_TEXT_BYTES_MAX: usize = 1024;
+/// A container's id; Docker's have 64.
+pub const CONTAINER_ID_BYTES_MAX: usize = 128;
 /// Restart delay when the service has no policy (SwarmKit api/defaults).
 pub const RESTART_DELAY_DEFAULT: Duration = Duration::from_secs(5);
 /// The longest pause before a restart of a task that keeps failing, unless its service says otherwise. Docker's does not grow.

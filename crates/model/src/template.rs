@@ -408,6 +408,19 @@ mod tests {
     }
 
     #[test]
+    fn no_pipeline_is_deep_enough_to_exhaust_the_stack() {
+        let piped = |times: usize| format!("{{{{.Task.ID{}}}}}", " | print".repeat(times));
+        assert_eq!(render(&piped(15)).as_deref(), Ok("<.Task.ID>"));
+        for times in [16, 100_000] {
+            assert!(matches!(render(&piped(times)), Err(InvalidTemplate::Unsupported { .. })), "{times}");
+        }
+        // Parentheses multiply what pipes add.
+        let wide = |inner: String| format!("({inner}{})", " | print".repeat(15));
+        let deep = (0..8).fold(".Task.ID".to_owned(), |inner, _| wide(inner));
+        assert_eq!(render(&format!("{{{{{deep}}}}}")).as_deref(), Ok("<.Task.ID>"));
+    }
+
+    #[test]
     fn conditions_are_go_s() {
         for (text, expected) in [
             ("{{if eq .Task.Slot \"2\"}}two{{end}}", "two"),

@@ -9,6 +9,9 @@ pub const GOSSIP_PORT: u16 = 7946;
 /// The data path's port, as Docker's.
 pub const DATA_PATH_PORT: u16 = 4789;
 
+/// The longest host name (RFC 1035, section 2.3.4).
+const HOST_NAME_BYTES_MAX: usize = 253;
+
 /// The addresses of this machine; a seam, because the simulation's machines have others.
 pub trait Interfaces: Send + Sync + 'static {
     /// Every address that is up, with its interface's name, loopback included, in a fixed order.
@@ -32,6 +35,11 @@ pub enum AddrError {
     /// No address at all.
     #[error("could not find the system's IP address")]
     NoAddress,
+    /// The data path has one port in the whole swarm, so an address of it has none (moby daemon/cluster/listen_addr.go).
+    #[error(
+        "data path address must be a non-zero IP address or a network interface (without a port number), not `{0}`"
+    )]
+    DataPath(String),
     /// An advertised address must be one that others can use.
     #[error("advertise address must be a non-zero IP address or network interface (with optional port number)")]
     Unspecified,
@@ -93,6 +101,33 @@ pub(crate) fn advertise(text: &str, listen: SocketAddr, machine: &dyn Interfaces
     }
 }
 
+/// The address that `--data-path-addr` names: an address or an interface, without a port.
+pub(crate) fn data_path(text: &str, machine: &dyn Interfaces) -> Result<IpAddr, AddrError> {
+    let refused = || AddrError::DataPath(text.into());
+    let bare = text.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
+    let ip = match bare {
+        Ok(ip) => ip,
+        // A colon can only begin a port: an interface's name has none.
+        Err(_) if text.contains(':') => return Err(refused()),
+        Err(_) => parse(text, CONTROL_PORT, machine).map_err(|_| refused())?.ip(),
+    };
+    if ip.is_unspecified() { Err(refused()) } else { Ok(ip) }
+}
+
+/// A host name with its port, when `text` can be one: what names neither an address nor an interface of this machine.
+pub(crate) fn host_name(text: &str, default_port: u16) -> Option<(&str, u16)> {
+    let (host, port) = match text.rsplit_once(':') {
+        Some((host, port)) => (host, port.parse().ok().filter(|port| *port > 0)?),
+        None => (text, default_port),
+    };
+    // RFC 1123, and the underscore that many resolvers bear.
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b".-_".contains(&byte);
+    let name = !host.is_empty() && host.len() <= HOST_NAME_BYTES_MAX && host.bytes().all(plain);
+    // Digits and dots alone are an address with a mistake in it.
+    let meant_as_address = host.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
+    (name && !meant_as_address).then_some((host, port))
+}
+
 /// True when a listening address is the one that clients send when the user said nothing.
 pub(crate) fn is_default_listen(text: &str) -> bool {
     text.is_empty() || text == SocketAddr::from((Ipv4Addr::UNSPECIFIED, CONTROL_PORT)).to_string()
@@ -125,6 +160,45 @@ mod tests {
             ("eth0:x", Err(AddrError::Port("eth0:x".into()))),
         ] {
             assert_eq!(parse(text, CONTROL_PORT, &ONE), expected.map(|a| a.parse().unwrap()), "{text}");
+        }
+    }
+
+    #[test]
+    fn the_data_path_has_an_address_and_no_port() {
+        let refused = |text: &str| Err(AddrError::DataPath(text.into()));
+        for (text, expected) in [
+            ("10.1.1.1", Ok("10.1.1.1".parse().unwrap())),
+            ("eth0", Ok("10.0.0.5".parse().unwrap())),
+            ("::1", Ok("::1".parse().unwrap())),
+            ("[::1]", Ok("::1".parse().unwrap())),
+            ("eth7", refused("eth7")),
+            ("eth0:4789", refused("eth0:4789")),
+            ("10.1.1.1:4789", refused("10.1.1.1:4789")),
+            ("0.0.0.0", refused("0.0.0.0")),
+            ("::", refused("::")),
+        ] {
+            assert_eq!(data_path(text, &ONE), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_can_be_a_host_name() {
+        let long = "a".repeat(HOST_NAME_BYTES_MAX + 1);
+        for (text, expected) in [
+            ("m1.example.org", Some(("m1.example.org", 2377))),
+            ("m1:99", Some(("m1", 99))),
+            ("node_1", Some(("node_1", 2377))),
+            ("m1:0", None),
+            ("m1:x", None),
+            ("m1:99999", None),
+            (":2377", None),
+            ("", None),
+            ("10.0.0.256", None),
+            ("http://m1", None),
+            ("m 1", None),
+            (&long, None),
+        ] {
+            assert_eq!(host_name(text, CONTROL_PORT), expected, "{text}");
         }
     }
 

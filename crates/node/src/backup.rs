@@ -329,6 +329,7 @@ pub async fn restore(
         advertise_addr,
         gossip_port: config.gossip_port,
         data_path_port: config.data_path_port,
+        data_path_addr: None,
         managers: Vec::new(),
         gossip_keys: Vec::new(),
     };

@@ -13,7 +13,7 @@ use model::{
 use rpc::proto::ca as pb;
 use rpc::{ChannelTimings, Channels};
 use seams::{Rand, RandExt as _};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 use tokio::sync::watch;
 
@@ -24,6 +24,11 @@ const SUBNET_SIZE_DEFAULT: u32 = 24;
 const SUBNET_SIZE_MAX: u32 = 29;
 /// For one manager's answer.
 const ADMIT_TIMEOUT: Duration = Duration::from_secs(8);
+
+/// For the addresses of one host name.
+const RESOLVE_TIMEOUT: Duration = Duration::from_secs(5);
+/// Addresses of one host name that are tried.
+const ADDRS_OF_NAME_MAX: usize = 8;
 
 /// A cluster that is about to be.
 pub(crate) struct Founding {
@@ -39,6 +44,7 @@ pub(crate) struct JoinPlan {
     pub(crate) advertise_addr: SocketAddr,
     gossip_port: u16,
     data_path_port: u16,
+    data_path_addr: Option<IpAddr>,
     remotes: Vec<SocketAddr>,
     token: JoinToken,
     availability: Availability,
@@ -68,13 +74,39 @@ pub(crate) fn addresses(
     Ok((listen, advertise))
 }
 
-fn refuse_data_path_addr(data_path_addr: &str) -> Result<(), SwarmError> {
-    if data_path_addr.is_empty() {
-        return Ok(());
+/// The address of the data path, when the user gave one.
+fn data_path_addr(world: &World, text: &str) -> Result<Option<IpAddr>, SwarmError> {
+    let given = (!text.is_empty()).then(|| addr::data_path(text, &*world.interfaces));
+    given.transpose().map_err(invalid)
+}
+
+/// Where the managers are that a join request names: by address, by interface, or by a host name, which may have several.
+async fn remotes(world: &World, texts: &[String]) -> Result<Vec<SocketAddr>, SwarmError> {
+    let mut found = Vec::new();
+    for text in texts {
+        if let Ok(addr) = addr::parse(text, addr::CONTROL_PORT, &*world.interfaces) {
+            found.push(addr);
+            continue;
+        }
+        let (host, port) = addr::host_name(text, addr::CONTROL_PORT).ok_or_else(|| {
+            SwarmError::Invalid(format!("`{text}` is not the address of a manager: give HOST:PORT or IP:PORT"))
+        })?;
+        let addrs = match tokio::time::timeout(RESOLVE_TIMEOUT, world.seams.net.resolve(host, port)).await {
+            Ok(Ok(addrs)) if addrs.is_empty() => Err("it has no address".into()),
+            Ok(resolved) => resolved.map_err(|e| e.to_string()),
+            Err(_) => Err(format!("no answer within {RESOLVE_TIMEOUT:?}")),
+        };
+        let addrs = addrs.map_err(|why| {
+            SwarmError::Unavailable(format!(
+                "cannot find the manager `{host}`: {why}; check the name and this node's resolver, or give IP:PORT"
+            ))
+        })?;
+        found.extend(addrs.into_iter().take(ADDRS_OF_NAME_MAX));
     }
-    Err(SwarmError::Invalid(
-        "--data-path-addr is not supported by this release: the data path uses the advertised address".into(),
-    ))
+    if found.is_empty() {
+        return Err(SwarmError::Invalid("at least one RemoteAddr is required to join".into()));
+    }
+    Ok(found)
 }
 
 /// A new id for a Raft member. Zero means "none" to Raft's callers.
@@ -84,7 +116,7 @@ pub(crate) fn new_raft_id(rand: &dyn Rand) -> u64 {
 
 /// Decides everything about a new cluster of this one node.
 pub(crate) fn found(config: &NodeConfig, world: &World, options: InitOptions) -> Result<Founding, SwarmError> {
-    refuse_data_path_addr(&options.data_path_addr)?;
+    let data_path_addr = data_path_addr(world, &options.data_path_addr)?;
     if options.subnet_size > SUBNET_SIZE_MAX {
         return Err(SwarmError::Invalid(format!(
             "invalid CIDR: subnet size {} must be at most {SUBNET_SIZE_MAX}",
@@ -110,6 +142,7 @@ pub(crate) fn found(config: &NodeConfig, world: &World, options: InitOptions) ->
         advertise_addr,
         gossip_port: config.gossip_port,
         data_path_port,
+        data_path_addr,
         managers: vec![KnownManager { node_id: node_id.clone(), addr: advertise_addr }],
         gossip_keys: gossip_keys.clone(),
     };
@@ -156,25 +189,19 @@ fn own_identity(
     Identity::new(chain, key.key_pem(), root.cert_pem.clone()).map_err(internal)
 }
 
-/// Parses a join request.
-pub(crate) fn plan(config: &NodeConfig, world: &World, options: &JoinOptions) -> Result<JoinPlan, SwarmError> {
-    refuse_data_path_addr(&options.data_path_addr)?;
+/// Parses a join request, and finds the managers that it names.
+pub(crate) async fn plan(config: &NodeConfig, world: &World, options: &JoinOptions) -> Result<JoinPlan, SwarmError> {
+    let data_path_addr = data_path_addr(world, &options.data_path_addr)?;
     let token: JoinToken =
         options.join_token.parse().map_err(|e: ca::InvalidToken| SwarmError::Invalid(e.to_string()))?;
     let (listen_addr, advertise_addr) = addresses(config, world, &options.listen_addr, &options.advertise_addr)?;
-    let remote = |text: &String| {
-        addr::parse(text, addr::CONTROL_PORT, &*world.interfaces)
-            .map_err(|_| SwarmError::Invalid(format!("`{text}` is not the address of a manager: give IP:PORT")))
-    };
-    let remotes = options.remote_addrs.iter().map(remote).collect::<Result<Vec<_>, _>>()?;
-    if remotes.is_empty() {
-        return Err(SwarmError::Invalid("at least one RemoteAddr is required to join".into()));
-    }
+    let remotes = remotes(world, &options.remote_addrs).await?;
     Ok(JoinPlan {
         listen_addr,
         advertise_addr,
         gossip_port: config.gossip_port,
         data_path_port: config.data_path_port,
+        data_path_addr,
         remotes,
         token,
         availability: options.availability,
@@ -236,6 +263,7 @@ async fn admitted_by(
         advertise_addr: plan.advertise_addr,
         gossip_port: plan.gossip_port,
         data_path_port: plan.data_path_port,
+        data_path_addr: plan.data_path_addr,
         managers,
         gossip_keys: answer.gossip_keys.into_iter().filter_map(|k| gossip_key(k.id, &k.key)).collect(),
     };

@@ -32,6 +32,7 @@ mod membership;
 mod node;
 mod observe;
 mod raft_store;
+mod snapshots;
 mod state;
 mod swarm;
 #[cfg(test)]

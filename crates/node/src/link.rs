@@ -168,6 +168,7 @@ mod tests {
             advertise_addr: "127.0.0.2:2377".parse().unwrap(),
             gossip_port: 7946,
             data_path_port: 4789,
+            data_path_addr: None,
             managers: vec![crate::state::KnownManager { node_id, addr }],
             gossip_keys: Vec::new(),
         }

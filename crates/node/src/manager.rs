@@ -16,6 +16,7 @@ use dispatcher::{
 use futures::StreamExt as _;
 use futures::stream::BoxStream;
 use model::NodeId;
+use model::limits::SNAPSHOT_INTERVAL_MAX;
 use raft::{LogStore, OpenLogError, Raft, RaftConfig, RaftView, TokioRuntime};
 use rpc::proto::cluster::{self as pb, Accepted, ReportRequest};
 use rpc::proto::exec::{AgentMessage, ManagerMessage};
@@ -122,7 +123,8 @@ impl Manager {
         let store = Arc::new(Store::new());
         let raft_parts = raft::Parts {
             raft_id: parts.raft_id,
-            config: parts.raft,
+            // As often as the cluster wants it (see `snapshots`); this is Raft's own last resort.
+            config: RaftConfig { snapshot_every: SNAPSHOT_INTERVAL_MAX, ..parts.raft },
             log,
             machine: Arc::new(StoreMachine::new(store.clone(), parts.store_canary)),
             disk: parts.seams.disk.clone(),
@@ -173,6 +175,10 @@ impl Manager {
         };
         rpc::serve(listener, serve, manager.routes(dispatcher), tasks);
         let suspects = watch_members(manager.client.clone(), parts.live, parts.members, tasks);
+        tasks.spawn(
+            "snapshots",
+            crate::snapshots::keep(manager.raft.clone(), manager.views.clone(), manager.client.clone()),
+        );
         tasks.spawn("leader", leader::lead_when_leader(manager.clone(), suspects));
         Ok(manager)
     }

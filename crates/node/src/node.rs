@@ -257,7 +257,7 @@ impl Node {
     /// Joins a cluster, and waits until it has (at most [`JOIN_PATIENCE`]).
     pub(crate) async fn join_swarm(&self, options: JoinOptions) -> Result<(), SwarmError> {
         let changing = self.begin_change()?;
-        let plan = join::plan(&self.inner.config, &self.inner.world, &options)?;
+        let plan = join::plan(&self.inner.config, &self.inner.world, &options).await?;
         self.set(State::Pending(plan.advertise_addr.ip().to_string()));
         let joined = async {
             // Only this waits for others. What follows must not be dropped half-way: its tasks would hold the ports.

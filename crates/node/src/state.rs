@@ -6,7 +6,7 @@ use bytes::Bytes;
 use model::{ClusterId, GossipKey, NodeId};
 use seams::Disk;
 use serde::{Deserialize, Serialize};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 /// Where things are in the data directory.
@@ -33,6 +33,9 @@ pub struct Membership {
     pub gossip_port: u16,
     /// UDP port of the data path.
     pub data_path_port: u16,
+    /// The address of the data path, where the user gave one; else it is the advertised one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub data_path_addr: Option<IpAddr>,
     /// Managers, as last heard of.
     pub managers: Vec<KnownManager>,
     /// Gossip keys, as last heard of.

@@ -1,13 +1,14 @@
-//! Autopilot in a real cluster: a manager is lost, and a spare takes its place.
+//! What a real cluster does by itself where its policy says so: a spare takes the place of a lost manager, and a node that joins
+//! gets its share of the tasks.
 mod support;
 
 use api::Swarm as _;
 use control::autopilot::{Group, advise};
-use model::{Autopilot, Node, NodeId, NodeState, Role, SPARE_MANAGER_LABEL, Timestamp};
+use model::{Autopilot, Node, NodeId, NodeState, RebalancePolicy, Role, SPARE_MANAGER_LABEL, Timestamp, UpdateConfig};
 use std::collections::BTreeSet;
 use std::time::Duration;
 use store::Transaction;
-use support::{Host, cluster, state, until};
+use support::{Host, cluster, running, service, state, until, until_running};
 
 fn now(host: &Host) -> Timestamp {
     Timestamp::from_unix(host.seams().clock.unix_now())
@@ -89,6 +90,40 @@ async fn a_spare_takes_the_place_of_a_lost_manager() {
     })
     .await;
     assert_eq!(role(&hosts[0], &lost).await, Some(Role::Worker));
+    for host in &mut hosts {
+        host.halt().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_joins_gets_its_share_by_policy() {
+    let mut hosts = cluster(1, 1).await;
+    let mut web = service("web", 6);
+    let monitor = Some(Duration::from_millis(100));
+    web.spec.update = Some(UpdateConfig { monitor, ..UpdateConfig::default() });
+    let id = web.id.clone();
+    change(&hosts[0], "the service and the policy", |state, tx| {
+        let mut cluster = model::Cluster::clone(state.cluster()?);
+        cluster.spec.policy.rebalance = RebalancePolicy::OnJoin;
+        tx.update(cluster);
+        tx.create(web.clone());
+        Some(())
+    })
+    .await;
+    until_running(&hosts[0], &id, 6).await;
+    let token = state(&hosts[0]).await.cluster().expect("a cluster").join_tokens.worker.clone();
+    let (net, n) = (hosts[0].ip.rsplit('.').nth(1).and_then(|s| s.parse().ok()).expect("a net"), 3);
+    let new = Host::start(net, n).await;
+    new.join(&hosts[0], &token).await.expect("join");
+    until("the tasks to lie evenly", async || {
+        let found = state(&hosts[0]).await;
+        let tasks = running(&found, &id);
+        let on = |host: &Host| tasks.iter().filter(|(_, node)| *node == host.id()).count();
+        let done = found.service(&id)?.progress.rebalance.is_none();
+        (done && on(&hosts[0]) == 2 && on(&hosts[1]) == 2 && on(&new) == 2).then_some(())
+    })
+    .await;
+    hosts.push(new);
     for host in &mut hosts {
         host.halt().await;
     }

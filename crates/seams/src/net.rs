@@ -21,6 +21,11 @@ pub trait Net: Send + Sync + 'static {
     async fn listen(&self, on: SocketAddr) -> io::Result<Box<dyn Listener>>;
     /// Binds a UDP address.
     async fn bind_udp(&self, on: SocketAddr) -> io::Result<Box<dyn Datagrams>>;
+    /// The addresses of a host name, best first, each with `port`. A network without names knows none.
+    async fn resolve(&self, host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
+        let _ = port;
+        Err(io::Error::new(io::ErrorKind::Unsupported, format!("there are no names in this network, so no `{host}`")))
+    }
 }
 
 /// Accepts connections.
@@ -67,6 +72,10 @@ impl Net for TokioNet {
 
     async fn bind_udp(&self, on: SocketAddr) -> io::Result<Box<dyn Datagrams>> {
         Ok(Box::new(TokioDatagrams(tokio::net::UdpSocket::bind(on).await?)))
+    }
+
+    async fn resolve(&self, host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
+        Ok(tokio::net::lookup_host((host, port)).await?.collect())
     }
 }
 

@@ -13,19 +13,23 @@ cargo xtask bench [OPTION…]     speed and size, beside Docker Swarm's in the s
                     3 worker killed → its replicas elsewhere  8 the scheduler, in memory
                     4 tasks restarted by a leader change      9 an idle manager's memory and CPU
                     5 service create until running           10 size of the binary
-                                                             11 what encryption at rest costs
+                    11 what encryption at rest costs         12 a rolling update
+                    13 scale 10 → 60 until running           14 a fleet of 1,000 nodes, simulated
 --quick            fewer rounds
 --no-swarm         Swarmlite only
 --no-lite          Docker Swarm only
 --format FORMAT    `table` (default) or `json`
 --binary PATH      measure this binary instead of building one
 
-Docker Swarm, and rows 3 to 5, need root: engines of their own are started in network namespaces, and are gone
-afterwards. Without root, rows 3 to 5 use the engine of DOCKER_HOST or /var/run/docker.sock.
+Docker Swarm, and rows 3 to 5, 12 and 13, need root: engines of their own are started in network namespaces, and are gone
+afterwards. Without root, rows 3 to 5, 12 and 13 use the engine of DOCKER_HOST or /var/run/docker.sock.
 ";
 
 /// What the harness takes from us: the lines of the scheduler's own benchmark.
 const ENV_SCHEDULE: &str = "SWARMLITE_BENCH_SCHEDULE";
+
+/// And what the simulator says of a fleet.
+const ENV_FLEET: &str = "SWARMLITE_BENCH_FLEET";
 
 /// And a build that does not seal what it writes to the disk.
 const ENV_UNSEALED: &str = "SWARMLITE_BENCH_UNSEALED";
@@ -37,6 +41,8 @@ struct Request {
     binary: Option<PathBuf>,
     /// Whether these rows need the scheduler's benchmark, which is no business of the harness.
     schedule: bool,
+    /// Whether these rows need the simulator's fleet.
+    fleet: bool,
     /// Whether these rows need a build without sealing.
     unsealed: bool,
     /// Whether anything needs a Docker Engine.
@@ -75,6 +81,9 @@ pub(crate) fn command(args: &[String]) -> Result<(), String> {
     if request.schedule {
         bench.env(ENV_SCHEDULE, schedule_figures()?);
     }
+    if request.fleet {
+        bench.env(ENV_FLEET, fleet_figures()?);
+    }
     run::show(&mut bench)
 }
 
@@ -92,17 +101,25 @@ fn schedule_figures() -> Result<String, String> {
     run::output(&mut run::cargo(&["bench", "--quiet", "--package", "swarmlite-control", "--bench", "schedule"]))
 }
 
+/// What the simulator measures on a fleet of a thousand machines.
+fn fleet_figures() -> Result<String, String> {
+    eprintln!("the fleet (some minutes) …");
+    run::show(&mut run::cargo(&["build", "--quiet", "--release", "--package", "swarmlite-simulation", "--bins"]))?;
+    run::output(Command::new(run::target().join("release/swarmlite-sim")).args(["fleet", "--json"]))
+}
+
 // === impl Request ===
 
 impl Request {
     fn parse(args: &[String]) -> Result<Self, String> {
-        let mut request = Self { schedule: true, unsealed: true, engines: true, ..Self::default() };
+        let mut request = Self { schedule: true, fleet: true, unsealed: true, engines: true, ..Self::default() };
         let mut args = args.iter();
         while let Some(arg) = args.next() {
             let (name, attached) =
                 arg.split_once('=').map_or((arg.as_str(), None), |(name, value)| (name, Some(value)));
             if !["--binary", "--rows", "--format"].contains(&name) {
                 request.schedule &= name != "--no-lite";
+                request.fleet &= name != "--no-lite";
                 request.unsealed &= name != "--no-lite";
                 request.rest.push(arg.clone());
                 continue;
@@ -114,8 +131,9 @@ impl Request {
                 "--rows" => {
                     let rows: Vec<&str> = value.split(',').map(str::trim).collect();
                     request.schedule &= rows.contains(&"8");
+                    request.fleet &= rows.contains(&"14");
                     request.unsealed &= rows.contains(&"11");
-                    request.engines = rows.iter().any(|row| !["8", "10", "11"].contains(row));
+                    request.engines = rows.iter().any(|row| !["8", "10", "11", "14"].contains(row));
                     request.rest.extend([name.to_string(), value]);
                 }
                 _ => request.rest.extend([name.to_string(), value]),
@@ -148,6 +166,7 @@ mod tests {
         assert!(!request.schedule && !request.unsealed && !request.engines && request.binary.is_some());
         assert!(parse("--rows 11").expect("it is good").unsealed && parse("").expect("it is good").unsealed);
         assert!(!parse("--no-lite").expect("it is good").schedule);
+        assert!(parse("--rows 12,14").expect("it is good").fleet && !parse("--rows 8").expect("it is good").fleet);
     }
 
     #[test]

@@ -15,6 +15,7 @@ mod deny;
 mod docker;
 mod fuzz;
 mod licences;
+mod matrix;
 mod run;
 mod security;
 mod sim;

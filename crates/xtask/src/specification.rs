@@ -1,11 +1,13 @@
-//! Every test that `docs/SPECIFICATION.md` or `docs/SECURITY.md` names must exist: a promise whose test was renamed away is
-//! no promise.
+//! Every test that `docs/SPECIFICATION.md`, `docs/SECURITY.md` or `docs/compat.md` names must exist: a promise whose test was
+//! renamed away is no promise.
 
 use crate::run;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-const DOCUMENTS: [&str; 2] = ["docs/SPECIFICATION.md", "docs/SECURITY.md"];
+const DOCUMENTS: [&str; 3] = ["docs/SPECIFICATION.md", "docs/SECURITY.md", "docs/compat.md"];
+/// Where the scenarios of the control loops are.
+const SCENARIOS: &str = "crates/control/tests/scenarios";
 /// Packages with tests of their own beside the crates.
 const NEIGHBOURS: [&str; 2] = ["fuzz", "simulation"];
 
@@ -38,15 +40,22 @@ pub(crate) fn quoted(line: &str) -> impl Iterator<Item = &str> {
 pub(crate) struct Named {
     /// A file or directory, relative to the top of the repository.
     place: PathBuf,
-    /// The test's function.
+    /// What the file holds of it: a function's name, or a scenario's title.
     test: String,
 }
+
+/// Before the title of a scenario in its file.
+const TITLE: &str = "== ";
 
 // === impl Named ===
 
 impl Named {
-    /// `crate/file::test`, `crate:module::test`, `chaos::test`, `conformance::story::test`; anything else is no test.
+    /// `crate/file::test`, `crate:module::test`, `chaos::test`, `conformance::story::test`, `scenario file: title`; anything
+    /// else is no test.
     pub(crate) fn parse(text: &str) -> Option<Self> {
+        if let Some((file, title)) = text.strip_prefix("scenario ").and_then(|rest| rest.split_once(": ")) {
+            return Some(Self { place: Path::new(SCENARIOS).join(file), test: format!("{TITLE}{title}") });
+        }
         let (path, test) = text.rsplit_once("::")?;
         let plain = |text: &str| {
             !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-/:".contains(&byte))
@@ -72,6 +81,10 @@ impl Named {
         let mut files = Vec::new();
         collect(&place, &mut files);
         collect(&place.with_extension("rs"), &mut files);
+        if self.test.starts_with(TITLE) {
+            let scenarios = fs::read_to_string(place.with_extension("txt")).unwrap_or_default();
+            return scenarios.lines().any(|line| line == self.test);
+        }
         let definition = format!("fn {}(", self.test);
         files.iter().any(|file| fs::read_to_string(file).is_ok_and(|text| text.contains(&definition)))
     }
@@ -99,6 +112,7 @@ mod tests {
             ("fuzz:targets::a_test", Some(("fuzz/src", "a_test"))),
             ("simulation/runs::a_test", Some(("simulation/tests/runs", "a_test"))),
             ("chaos::a_test", Some(("tests/tests/chaos", "a_test"))),
+            ("scenario jobs: Two at a time", Some(("crates/control/tests/scenarios/jobs", "== Two at a time"))),
             ("checks::all_is_well", None),
             ("std::process::Command", None),
             ("swarm init, join", None),
@@ -113,5 +127,8 @@ mod tests {
         let named = |test: &str| Named { place: "crates/xtask/src".into(), test: test.into() };
         assert!(named("this_very_test_exists_and_another_does_not").exists());
         assert!(!named(&["no", "such", "test"].join("_")).exists());
+        let scenario = |title: &str| Named::parse(&format!("scenario replicated: {title}")).expect("a scenario");
+        assert!(scenario("Three replicas go to three nodes").exists());
+        assert!(!scenario("Three replicas").exists());
     }
 }

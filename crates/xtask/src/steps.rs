@@ -97,7 +97,7 @@ pub(crate) const STEPS: &[Step] = &[
     Step {
         name: "conformance",
         about: "the unmodified docker CLI",
-        minutes_max: 12,
+        minutes_max: 18,
         work: |context| context.harness("conformance"),
     },
     Step {

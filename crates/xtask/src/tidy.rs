@@ -1,6 +1,6 @@
 //! The house rules that neither rustfmt nor clippy knows.
 
-use crate::{arrows, run, security, specification};
+use crate::{arrows, matrix, run, security, specification};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -29,6 +29,7 @@ pub(crate) fn check() -> Result<usize, String> {
     let mut offences = arrows::offences();
     offences.extend(specification::offences());
     offences.extend(security::offences());
+    offences.extend(matrix::offences());
     for path in &files {
         let Ok(bytes) = fs::read(path) else { continue };
         let Ok(text) = String::from_utf8(bytes) else { continue };

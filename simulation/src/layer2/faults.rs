@@ -41,6 +41,8 @@ pub(super) struct Shape {
     pub(super) gap: (u64, u64),
     /// Workers that never come back.
     pub(super) stay_gone: usize,
+    /// Services are spread anew when a node comes to take tasks.
+    pub(super) spreads_on_join: bool,
 }
 
 /// The kinds of fault.
@@ -138,6 +140,7 @@ impl Shape {
             kinds: KINDS.into_iter().filter(|_| rand.chance(some)).collect(),
             gap: *rand.pick(&[(100, 600), (300, 2000), (1000, 4000)]).expect("there are some"),
             stay_gone: if rand.chance(300) { (workers - 1) / 2 } else { 0 },
+            spreads_on_join: rand.chance(300),
         }
     }
 

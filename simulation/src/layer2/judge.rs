@@ -1,6 +1,7 @@
 //! Whether what happens is right, at every step.
 
 use super::worker::HEARTBEAT;
+use crate::marks::Marks;
 use crate::oracle::{RaftLog, TrueLog, story};
 use crate::trace;
 use agent::Position;
@@ -34,6 +35,8 @@ pub(super) struct Judge {
     violations: Vec<Violation>,
     pub(super) leader_changes: u64,
     pub(super) commits: u64,
+    /// What the control loops did (M3).
+    pub(super) marks: Marks,
 }
 
 // === impl Judge ===
@@ -122,6 +125,7 @@ impl Judge {
         let (new, found) = self.log.observe(who, commit);
         if new {
             self.commits += 1;
+            self.marks.observe(commit, &self.log.state());
             for delta in &commit.deltas {
                 if let Some(story) = story(delta, &name) {
                     trace::event("log", format_args!("{}: {story}", commit.index));

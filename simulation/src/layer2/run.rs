@@ -7,11 +7,13 @@ use super::user::{LABEL, LABEL_VALUES, NAMES, User};
 use super::worker::{HEARTBEAT, Loss};
 use super::world::{Phase, World};
 use crate::layer3::{Bug, Options};
+use crate::marks::Marks;
 use crate::rng::SeededRand;
 use crate::trace::{self, Fingerprint};
-use invariants::{Violation, settled};
+use invariants::{Violation, check_drained, check_suited, settled};
 use model::{
-    Cluster, ClusterSpec, JoinTokens, Meta, Node, NodeDescription, NodeSpec, NodeStatus, Platform, Resources, RootCa,
+    Cluster, ClusterSpec, JoinTokens, Meta, Node, NodeDescription, NodeSpec, NodeStatus, Platform, RebalancePolicy,
+    Resources, RootCa,
     TaskId, Timestamp,
 };
 use openraft_rt::AsyncRuntime as _;
@@ -51,6 +53,8 @@ pub struct Summary {
     pub leader_changes: u64,
     /// Faults of each kind.
     pub faults: BTreeMap<Kind, u64>,
+    /// What the control loops did (M3).
+    pub marks: Marks,
 }
 
 /// A run that did not.
@@ -107,6 +111,7 @@ async fn story(world: &Arc<World>, seed: u64) -> Result<Summary, Failure> {
         commits: judge.commits,
         leader_changes: judge.leader_changes,
         faults: desk.faults.clone(),
+        marks: judge.marks.clone(),
     })
 }
 
@@ -161,10 +166,14 @@ async fn found(world: &Arc<World>) {
 /// The cluster object and a node for each worker.
 fn inventory(world: &World) -> Transaction {
     let mut tx = Transaction::new(world.wall_time());
+    let mut spec = ClusterSpec { heartbeat_period: HEARTBEAT, ..ClusterSpec::default() };
+    if world.shape.spreads_on_join {
+        spec.policy.rebalance = RebalancePolicy::OnJoin;
+    }
     tx.create(Cluster {
         id: "c".repeat(25).parse().expect("25 letters are an id"),
         meta: Meta::default(),
-        spec: ClusterSpec { heartbeat_period: HEARTBEAT, ..ClusterSpec::default() },
+        spec,
         root_ca: RootCa { cert_pem: String::new(), key_pem: String::new() },
         join_tokens: JoinTokens { worker: String::new(), manager: String::new() },
         gossip_keys: Vec::new(),
@@ -285,6 +294,9 @@ fn unsettled(world: &World) -> Option<(&'static str, String)> {
     {
         return Some(("L4", first.to_string()));
     }
+    if let Some(misplaced) = misplaced(&state) {
+        return Some((misplaced.invariant, misplaced.what));
+    }
     if let Some(what) = orphans(world, &state) {
         return Some(("S29", what));
     }
@@ -306,6 +318,14 @@ fn wrong_nodes(world: &World, state: &Snapshot) -> Vec<String> {
     let gone: BTreeSet<_> = world.workers.iter().filter(|w| w.gone_since().is_some()).map(|w| w.id.clone()).collect();
     let judge = world.judge.lock();
     judge.wrong_nodes(state, |id| gone.contains(id)).into_iter().map(|id| world.name_of(id)).collect()
+}
+
+/// S18: a task that is where it must not be, since whenever.
+fn misplaced(state: &Snapshot) -> Option<Violation> {
+    let end_of_time = Timestamp(u64::MAX);
+    let mut found = check_drained(state, end_of_time, Duration::ZERO, &BTreeMap::new());
+    found.extend(check_suited(state, end_of_time, Duration::ZERO));
+    found.into_iter().next()
 }
 
 /// Containers that run on a node and should not.

@@ -3,6 +3,7 @@
 use super::faults::{KINDS, Kind};
 use super::run::{Failure, Summary, run};
 use crate::layer3::{Bug, Options};
+use crate::marks::Marks;
 use crate::trace;
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -16,6 +17,9 @@ const WRONG: u8 = 1;
 /// Exit code of a canary that was not caught.
 const NOT_CAUGHT: u8 = 3;
 
+/// In so many seeds everything happens that is counted (M3).
+const COVERS_ALL: u64 = 1000;
+
 /// What a sweep has seen.
 #[derive(Default)]
 struct Tally {
@@ -23,6 +27,7 @@ struct Tally {
     passed: u64,
     elapsed: Duration,
     faults: BTreeMap<Kind, u64>,
+    marks: Marks,
 }
 
 /// Runs one seed in this process.
@@ -82,13 +87,19 @@ pub fn many(seeds: Range<u64>, jobs: usize, bug: Option<Bug>) -> ExitCode {
             ExitCode::SUCCESS
         }
         (None, []) => {
-            let never: Vec<_> = KINDS.iter().filter(|k| !tally.faults.contains_key(k)).collect();
+            let kinds = KINDS.iter().filter(|k| !tally.faults.contains_key(k)).map(|k| format!("{k:?}"));
+            let never: Vec<String> = kinds.chain(tally.marks.never().into_iter().map(String::from)).collect();
             eprintln!(
-                "{} seeds of layer 2 passed, {:.0} simulated seconds; faults: {:?}; never: {never:?}",
+                "{} seeds of layer 2 passed, {:.0} simulated seconds; faults: {:?}; the control loops: {}; never: {never:?}",
                 tally.passed,
                 tally.elapsed.as_secs_f64(),
-                tally.faults
+                tally.faults,
+                tally.marks
             );
+            if count >= COVERS_ALL && !never.is_empty() {
+                eprintln!("so many seeds FAILED to show what they are for: {never:?} never happened");
+                return ExitCode::from(WRONG);
+            }
             ExitCode::SUCCESS
         }
         (None, failed) => {
@@ -114,6 +125,7 @@ fn work(next: &AtomicU64, end: u64, tally: &Mutex<Tally>, bug: Option<Bug>) {
             Ok(summary) => {
                 tally.passed += 1;
                 tally.elapsed += summary.elapsed;
+                tally.marks.add(&summary.marks);
                 for (kind, count) in summary.faults {
                     *tally.faults.entry(kind).or_default() += count;
                 }

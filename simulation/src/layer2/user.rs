@@ -7,7 +7,7 @@ use crate::history::{Ask, Mark, Operation, Told};
 use crate::rng::SeededRand;
 use model::{
     Availability, Concurrency, ContainerSpec, CronSpec, FailureAction, JobRun, Meta, Mode, Node, Placement, Preference,
-    Progress, ResourceRequirements, Resources, RestartPolicy, Service, ServiceSpec, TaskSpec, Timestamp, UpdateConfig,
+    Progress, Rebalance, ResourceRequirements, Resources, RestartPolicy, Service, ServiceSpec, TaskSpec, Timestamp, UpdateConfig,
     UpdateOrder, UpdateState, UpdateStatus,
 };
 use seams::RandExt as _;
@@ -43,6 +43,8 @@ impl User {
             let names: Vec<&str> = NAMES.into_iter().filter(|n| world.desk.lock().history.has_room(n)).collect();
             if self.rand.chance(60) {
                 self.change_node(&world).await;
+            } else if self.rand.chance(30) {
+                self.rebalance(&world).await;
             } else if let Some(name) = self.rand.pick(&names) {
                 self.act(&world, name).await;
             }
@@ -166,6 +168,24 @@ impl User {
             told => told,
         };
         self.note(world, name, Ask::Update { seen, new }, told, called);
+    }
+
+    /// Asks for all replicated services to be spread anew, as the API does.
+    async fn rebalance(&self, world: &Arc<World>) {
+        let asked = self
+            .at(world, |life| async move {
+                let snapshot = life.client.current().await.ok()?;
+                let mut tx = Transaction::new(life.wall());
+                for service in snapshot.services().filter(|s| matches!(s.spec.mode, Mode::Replicated { .. })) {
+                    let mut service = Service::clone(service);
+                    let moving = service.progress.rebalance.and_then(|r| r.moving);
+                    service.progress.rebalance = Some(Rebalance { asked_at: tx.at, moving, ..Rebalance::default() });
+                    tx.update(service);
+                }
+                if tx.is_empty() { Some(0) } else { life.client.propose(tx).await.ok() }
+            })
+            .await;
+        world.event(&self.name, format_args!("spreads all services anew -> {:?}", asked.flatten().flatten()));
     }
 
     async fn remove(&self, world: &Arc<World>, name: &'static str) {

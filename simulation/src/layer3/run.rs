@@ -66,6 +66,10 @@ pub enum Bug {
     AcceptRemoved,
     /// Dispatchers send every node every secret.
     GrantEverything,
+    /// The updater replaces everything at once.
+    IgnoreParallelism,
+    /// The restart supervisor leaves tasks on drained nodes.
+    KeepDrained,
 }
 
 /// How to run.
@@ -161,6 +165,14 @@ impl Bug {
             Bug::GrantEverything => "grant-everything",
             Bug::IgnoreParallelism => "ignore-parallelism",
             Bug::KeepDrained => "keep-drained",
+        }
+    }
+
+    /// The layer whose users and machines give it an occasion: whole nodes, unless it is the control loops' alone.
+    pub fn layer(self) -> u8 {
+        match self {
+            Bug::IgnoreParallelism | Bug::KeepDrained => 2,
+            _ => 3,
         }
     }
 

@@ -13,6 +13,7 @@ use raft::{RaftView, Role};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 use store::{Changes, Commit, Event, Object, Snapshot};
 
 /// The label that says which task a container belongs to, and which node.
@@ -275,6 +276,11 @@ impl Watch {
         if let Err(unsettled) = invariants::settled(&snapshot) {
             out.extend(unsettled.iter().filter(|u| !u.explained).map(ToString::to_string));
         }
+        let end_of_time = model::Timestamp(u64::MAX);
+        let misplaced = invariants::check_drained(&snapshot, end_of_time, Duration::ZERO, &BTreeMap::new());
+        out.extend(misplaced.iter().map(ToString::to_string));
+        let unsuited = invariants::check_suited(&snapshot, end_of_time, Duration::ZERO);
+        out.extend(unsuited.iter().map(ToString::to_string));
         self.check_nodes(&snapshot, down, removed, &mut out);
         // What runs on a machine that is no node any more is nobody's business but its owner's.
         let not_ours: BTreeSet<usize> = down.union(removed).copied().collect();

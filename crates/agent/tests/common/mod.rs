@@ -18,7 +18,9 @@ use engine::{ContainerPhase, ContainerState};
 use futures::StreamExt as _;
 use futures::stream::BoxStream;
 use hyper_util::rt::TokioIo;
-use model::{Meta, NodeDescription, NodeId, Payload, PayloadId, Task, TaskId, TaskSpec, TaskState, TaskStatus};
+use model::{
+    Meta, NodeDescription, NodeId, NodeTls, Payload, PayloadId, Task, TaskId, TaskSpec, TaskState, TaskStatus,
+};
 use parking_lot::Mutex;
 use seams::{Disk, Rand, Seams, Tasks};
 use std::collections::BTreeMap;
@@ -355,6 +357,8 @@ pub(crate) struct RoundRobin {
     at: AtomicUsize,
     pub(crate) learned: Mutex<Vec<SessionInfo>>,
     pub(crate) failures: Mutex<Vec<String>>,
+    /// Of this node's certificate.
+    pub(crate) tls: watch::Sender<Option<NodeTls>>,
 }
 
 #[async_trait]
@@ -375,6 +379,10 @@ impl Link for RoundRobin {
         });
         let endpoint = Endpoint::from_static("http://manager.test");
         endpoint.connect_with_connector(connector).await.map_err(|e| LinkError(e.to_string()))
+    }
+
+    fn tls(&self) -> Option<watch::Receiver<Option<NodeTls>>> {
+        Some(self.tls.subscribe())
     }
 
     fn failed(&self, reason: &str) {
@@ -471,6 +479,7 @@ impl World {
                 at: AtomicUsize::new(0),
                 learned: Mutex::default(),
                 failures: Mutex::default(),
+                tls: watch::Sender::default(),
             }),
             managers,
             config: AgentConfig::new(node_id(1), "/agent/state".into()),

@@ -8,6 +8,7 @@ use docker_api::{
     CaConfig, ClusterInfo, DispatcherConfig, EncryptionConfig, Failure, GoDuration, JoinTokens, OrchestrationConfig,
     RaftConfig, Swarm, SwarmSpec, TaskDefaults, TlsInfo, unsupported_in_swarm_spec,
 };
+use model::limits::SNAPSHOT_INTERVAL_MAX;
 use model::{Cluster, ClusterSpec};
 use std::time::Duration;
 
@@ -95,7 +96,16 @@ pub(crate) fn apply_swarm_spec(sent: SwarmSpec, mut to: ClusterSpec) -> Result<C
     if let Some(unsupported) = unsupported_in_swarm_spec(&sent) {
         return Err(Failure::bad_request(unsupported));
     }
-    check_raft(&sent.raft, &to)?;
+    check_raft(&sent.raft)?;
+    if sent.raft.snapshot_interval > SNAPSHOT_INTERVAL_MAX {
+        return Err(Failure::invalid(format_args!(
+            "Raft.SnapshotInterval is {}: at most {SNAPSHOT_INTERVAL_MAX} log entries lie between two snapshots",
+            sent.raft.snapshot_interval
+        )));
+    }
+    if sent.raft.snapshot_interval > 0 {
+        to.snapshot_interval = sent.raft.snapshot_interval;
+    }
     to.policy = policy(&sent.labels)?;
     to.labels = sent.labels;
     if let Some(driver) = sent.task_defaults.log_driver {
@@ -127,11 +137,10 @@ pub(crate) fn apply_swarm_spec(sent: SwarmSpec, mut to: ClusterSpec) -> Result<C
     Ok(to)
 }
 
-/// Settings of another Raft: as shown, or nothing. How often the log is compacted is fixed for now, too.
-fn check_raft(raft: &RaftConfig, now: &ClusterSpec) -> Result<(), Failure> {
+/// Settings of another Raft: as shown, or nothing.
+fn check_raft(raft: &RaftConfig) -> Result<(), Failure> {
     let number = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
     for (field, value, shown) in [
-        ("Raft.SnapshotInterval", number(raft.snapshot_interval), number(now.snapshot_interval)),
         ("Raft.ElectionTick", raft.election_tick, ELECTION_TICK),
         ("Raft.HeartbeatTick", raft.heartbeat_tick, HEARTBEAT_TICK),
         (

@@ -3,7 +3,7 @@
 use super::placement::given;
 use super::service_out::task_spec;
 use super::{protocol, time, version};
-use docker_api::{ContainerStatus, PortConfig, PortStatus, Task, TaskStatus};
+use docker_api::{ContainerStatus, PortConfig, PortStatus, Task, TaskSpec, TaskStatus};
 
 /// A task.
 pub(crate) fn task(t: &model::Task) -> Task {
@@ -13,7 +13,8 @@ pub(crate) fn task(t: &model::Task) -> Task {
         created_at: time(t.meta.created_at),
         updated_at: time(t.meta.updated_at),
         name: t.name(),
-        spec: task_spec(&t.spec),
+        // What kind of runtime it has, Docker says of services only.
+        spec: TaskSpec { runtime: String::new(), ..task_spec(&t.spec) },
         service_id: t.service_id.to_string(),
         slot: t.slot,
         // Docker gives a global task its node when it makes it.

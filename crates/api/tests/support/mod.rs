@@ -1,6 +1,8 @@
 //! An API over a store without Raft and a swarm that does what the test says.
 #![allow(dead_code, missing_docs, unreachable_pub)] // each test binary uses its own part of it
 
+pub mod docker;
+
 use async_trait::async_trait;
 use bytes::Bytes;
 use engine::embedded::EmbeddedOptions;
@@ -11,8 +13,8 @@ use http::{HeaderMap, Method, Request, StatusCode};
 use http_body_util::{BodyExt as _, Full};
 use hyper_util::rt::TokioIo;
 use model::{
-    Cluster, ClusterSpec, GossipKey, JoinTokens, ManagerStatus, Meta, Node, NodeDescription, NodeId, NodeSpec,
-    NodeState, NodeStatus, Role, RootCa, RootRotation, TaskId, Timestamp,
+    Cluster, ClusterSpec, ContainerStatus, GossipKey, JoinTokens, ManagerStatus, Meta, Node, NodeDescription, NodeId,
+    NodeSpec, NodeState, NodeStatus, Role, RootCa, RootRotation, Task, TaskId, TaskState, TaskStatus, Timestamp,
 };
 use parking_lot::Mutex;
 use seams::{Clock, Rand, Seams, Tasks};
@@ -311,6 +313,38 @@ impl World {
             view.leader.get_or_insert(node_id(n));
             view.managers.insert(node_id(n), ManagerView { addr, voter: true, reachability: Reachability::Reachable });
         }
+    }
+
+    /// A task of a service on the first node; ids and slots are numbered as one likes.
+    pub async fn add_task(&self, service: &str, n: usize, state: TaskState, desired: TaskState) {
+        let snapshot = self.store.local();
+        let service = snapshot.services().find(|s| s.spec.name.as_str() == service).expect("a service of that name");
+        self.put(Task {
+            id: id('t', n).parse().expect("an id"),
+            meta: Meta::default(),
+            service_id: service.id.clone(),
+            service_name: service.spec.name.clone(),
+            slot: n as u64,
+            spec: Arc::clone(&service.spec.task),
+            spec_version: service.spec_version,
+            host_ports: Vec::new(),
+            node_id: Some(node_id(1)),
+            desired,
+            run_after: None,
+            status: TaskStatus {
+                state,
+                at: model::Timestamp(1_600_000_000_000_000_000),
+                message: "started".into(),
+                container: Some(ContainerStatus { id: "abc".into(), pid: 7, exit_code: None }),
+                ..TaskStatus::default()
+            },
+            for_node: None,
+            job_iteration: None,
+            failures: 0,
+            inherited: None,
+            generic: Vec::new(),
+        })
+        .await;
     }
 
     /// A new connection to the API.

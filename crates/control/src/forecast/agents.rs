@@ -29,11 +29,15 @@ const HEALTH_INTERVAL_DEFAULT: Duration = Duration::from_secs(30);
 /// What the agents are about to report.
 #[derive(Debug, Default)]
 pub(super) struct Agents {
-    due: BTreeSet<(Timestamp, TaskId)>,
-    next: BTreeMap<TaskId, (Timestamp, TaskState)>,
+    /// In the order in which people count, by time and then by slot.
+    due: BTreeSet<Due>,
+    next: BTreeMap<TaskId, (Due, TaskState)>,
     /// Nodes that are there.
     alive: BTreeSet<NodeId>,
 }
+
+/// When a task's next report comes, and the task, after its slot.
+type Due = (Timestamp, u64, TaskId);
 
 // === impl Agents ===
 
@@ -65,28 +69,28 @@ impl Agents {
         }
         self.forget(&task.id);
         if let Some((state, after)) = next {
-            let at = now.plus(after);
-            self.due.insert((at, task.id.clone()));
-            self.next.insert(task.id.clone(), (at, state));
+            let due = (now.plus(after), task.slot, task.id.clone());
+            self.due.insert(due.clone());
+            self.next.insert(task.id.clone(), (due, state));
         }
     }
 
     /// Takes note that a task is no more.
     pub(super) fn forget(&mut self, task: &TaskId) {
-        if let Some((at, _)) = self.next.remove(task) {
-            self.due.remove(&(at, task.clone()));
+        if let Some((due, _)) = self.next.remove(task) {
+            self.due.remove(&due);
         }
     }
 
     /// When the next report comes.
     pub(super) fn next_at(&self) -> Option<Timestamp> {
-        self.due.first().map(|(at, _)| *at)
+        self.due.first().map(|(at, ..)| *at)
     }
 
     /// The reports that are due.
     pub(super) fn report(&mut self, snapshot: &Snapshot, now: Timestamp) -> Transaction {
         let mut transaction = Transaction::new(now);
-        while let Some((_, id)) = self.due.first().filter(|(at, _)| *at <= now).cloned() {
+        while let Some((_, _, id)) = self.due.first().filter(|(at, ..)| *at <= now).cloned() {
             let state = self.next.get(&id).map(|(_, state)| *state);
             self.forget(&id);
             if let Some((task, state)) = snapshot.task(&id).zip(state) {

@@ -5,8 +5,14 @@ use model::{Availability, Cluster, Mode, Node, NodeState, Role, Service, Service
 use std::collections::{BTreeMap, BTreeSet};
 use store::{Change, Object, ObjectId, Snapshot, Transaction};
 
-/// What the transactions change, an object a line; nothing for an object that is as it was.
-pub(super) fn objects(before: &Snapshot, after: &Snapshot, transactions: &[Transaction]) -> Vec<String> {
+/// What the transactions change, an object a line; nothing for an object that is as it was. `moves` says whether spreading the
+/// service anew comes to anything: a wish that is fulfilled already is no change.
+pub(super) fn objects(
+    before: &Snapshot,
+    after: &Snapshot,
+    transactions: &[Transaction],
+    moves: impl Fn(&Service) -> bool,
+) -> Vec<String> {
     let changes = transactions.iter().flat_map(|t| &t.changes);
     let ids: BTreeSet<ObjectId> = changes
         .map(|c| match c {
@@ -14,16 +20,16 @@ pub(super) fn objects(before: &Snapshot, after: &Snapshot, transactions: &[Trans
             Change::Remove(id) => id.clone(),
         })
         .collect();
-    ids.iter().filter_map(|id| object(before.get(id), after.get(id))).collect()
+    ids.iter().filter_map(|id| object(before.get(id), after.get(id), &moves)).collect()
 }
 
-fn object(before: Option<Object>, after: Option<Object>) -> Option<String> {
+fn object(before: Option<Object>, after: Option<Object>, moves: &impl Fn(&Service) -> bool) -> Option<String> {
     let subject = subject(after.as_ref().or(before.as_ref())?)?;
     let what = match (&before, &after) {
         (None, Some(Object::Service(s))) => format!("new: {}", summary(&s.spec)),
         (None, _) => "new".into(),
         (_, None) => "removed".into(),
-        (Some(Object::Service(b)), Some(Object::Service(a))) => service(b, a).join(", "),
+        (Some(Object::Service(b)), Some(Object::Service(a))) => service(b, a, moves(a)).join(", "),
         (Some(Object::Node(b)), Some(Object::Node(a))) => node(b, a).join(", "),
         (Some(Object::Cluster(b)), Some(Object::Cluster(a))) => cluster(b, a).join(", "),
         (Some(Object::Secret(b)), Some(Object::Secret(a))) => {
@@ -69,7 +75,7 @@ fn mode(mode: &Mode) -> String {
     }
 }
 
-fn service(before: &Service, after: &Service) -> Vec<String> {
+fn service(before: &Service, after: &Service, moves: bool) -> Vec<String> {
     let (b, a) = (&before.spec, &after.spec);
     let mut out = Vec::new();
     if b.name != a.name {
@@ -96,7 +102,7 @@ fn service(before: &Service, after: &Service) -> Vec<String> {
     if let Some(run) = a.job.filter(|run| b.job.is_some_and(|b| b.iteration != run.iteration)) {
         out.push(format!("run {} of the job", run.iteration + 1));
     }
-    if a.rebalance.is_some() && a.rebalance != b.rebalance {
+    if moves && a.rebalance.is_some() && a.rebalance != b.rebalance {
         out.push("to be spread anew".into());
     }
     out

@@ -130,6 +130,8 @@ pub enum Ends {
     NotWithin(Duration),
     /// So many tasks changed that the forecast was given up.
     TooLarge(usize),
+    /// The loops had to look at so many tasks that the forecast was given up.
+    TooMuchWork(usize),
 }
 
 /// How far a forecast goes.
@@ -139,6 +141,9 @@ pub struct Options {
     pub horizon: Duration,
     /// Changes of tasks after which it is given up: it runs beside the real loops, and must not starve them.
     pub task_changes_max: usize,
+    /// Tasks that the loops look at, again and again, after which it is given up: a large service that is updated a task at a
+    /// time changes little and takes long.
+    pub looks_max: usize,
     /// Steps that are listed.
     pub steps_max: usize,
     /// Show where the tasks of all services are in the end, not only those of the services that something happens to.
@@ -152,6 +157,7 @@ impl Default for Options {
         Options {
             horizon: Duration::from_secs(3600),
             task_changes_max: 200_000,
+            looks_max: 20_000_000, // some seconds
             steps_max: 10_000,
             land_all: false,
         }
@@ -167,6 +173,7 @@ impl fmt::Display for Ends {
             Ends::Waiting => f.write_str("waiting"),
             Ends::NotWithin(time) => write!(f, "failed to settle within {time:?}"),
             Ends::TooLarge(changes) => write!(f, "failed to settle within {changes} changes of tasks"),
+            Ends::TooMuchWork(looks) => write!(f, "failed to settle within {looks} looks at tasks"),
         }
     }
 }

@@ -228,8 +228,12 @@ pub(super) fn compare(
     mut course: Course,
     options: &Options,
 ) -> Forecast {
-    let objects = describe::objects(base, &course.changed, transactions);
     let (steps, left_out) = without(std::mem::take(&mut course.records.steps), &anyway.records.steps);
+    let moves = |s: &Service| {
+        let waits = || course.end.service(&s.id).is_some_and(|s| s.progress.rebalance.is_some());
+        steps.iter().any(|step| step.action == Action::Move && step.service == s.spec.name.as_str()) || waits()
+    };
+    let objects = describe::objects(base, &course.changed, transactions, moves);
     let concerned = concerned(base, anyway, &course, &steps, transactions);
     let known = unplaced(&anyway.end);
     let unplaced: Vec<Unplaced> = unplaced(&course.end).into_iter().filter(|u| !known.contains(u)).collect();
@@ -389,7 +393,7 @@ impl Notes {
         if unplaced > 0 && !steps.is_empty() {
             self.0.push(format!("{unplaced} tasks have no node as it is"));
         }
-        if let Ends::TooLarge(_) = course.ends {
+        if matches!(course.ends, Ends::TooLarge(_) | Ends::TooMuchWork(_)) {
             self.0.push("the change is too large to be followed to its end; what is shown is its beginning".into());
         }
     }

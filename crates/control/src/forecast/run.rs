@@ -36,6 +36,7 @@ struct Run<'a> {
     agents: Agents,
     recorder: Recorder,
     task_changes: usize,
+    looks: usize,
     options: &'a Options,
 }
 
@@ -68,6 +69,7 @@ pub(super) fn run(
         agents,
         recorder,
         task_changes: 0,
+        looks: 0,
         options,
     };
     let ends = run.follow();
@@ -109,6 +111,10 @@ impl Run<'_> {
             services.extend(rung);
             if services.is_empty() {
                 return Ok(());
+            }
+            self.looks += services.iter().map(|s| snapshot.tasks_of_service(s).count() + 1).sum::<usize>();
+            if self.looks > self.options.looks_max {
+                return Err(Ends::TooMuchWork(self.options.looks_max));
             }
             let batch = reconcile_services(&snapshot, services.clone(), self.now, Budget::default());
             services.iter().for_each(|s| _ = self.timers.remove(s));

@@ -145,9 +145,7 @@ impl<'a> Asking<'a> {
         };
         let mut lines = vec![first];
         lines.extend((!update.is_empty()).then(|| update.to_owned()));
-        if rebalance::is_asked(self.service) {
-            lines.push("its tasks are being spread anew, one move at a time".into());
-        }
+        lines.extend(rebalance::line(self.service));
         if let Some(left_out) = self.nodes_left_out() {
             lines.push(left_out);
         }

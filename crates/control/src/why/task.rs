@@ -27,6 +27,9 @@ pub(super) fn rejections(asking: &mut Asking<'_>, slot: &Slot, task: &Task) -> V
 
 /// Why, in one sentence.
 pub(super) fn line(asking: &Asking<'_>, slot: &Slot, task: &Task, rejected: &[Rejection]) -> String {
+    if !asking.is_amiss(task) && task.is_wanted() {
+        return as_it_should(asking, task);
+    }
     if task.is_wanted() {
         return wanted(asking, slot, task, rejected);
     }
@@ -37,6 +40,14 @@ pub(super) fn line(asking: &Asking<'_>, slot: &Slot, task: &Task, rejected: &[Re
     match replaced {
         Some(newer) => format!("{}; {} has taken its place", ended(task), asking.names.exactly(&newer.task)),
         None => format!("{}; {}", ended(task), not_followed(slot, task)),
+    }
+}
+
+fn as_it_should(asking: &Asking<'_>, task: &Task) -> String {
+    let node = task.node_id.as_ref().map(|id| asking.names.node(id)).unwrap_or_default();
+    match task.status.state {
+        TaskState::Complete => format!("is done: it ended well on node {node}"),
+        _ => format!("runs on node {node}, as it should"),
     }
 }
 

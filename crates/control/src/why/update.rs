@@ -4,7 +4,7 @@ use super::Asking;
 use super::task::left;
 use super::words::{several, span};
 use crate::dirty::is_up_to_date;
-use crate::slot::{Slot, Slots};
+use crate::slot::{Item, Slot, Slots};
 use model::{TaskState, UpdateConfig, UpdateState, limits};
 
 /// What the update (or rollback) of the service waits for; empty when none is under way and none is paused.
@@ -34,10 +34,10 @@ pub(super) fn waits_for(asking: &Asking<'_>, slots: &Slots) -> String {
     }
 }
 
-/// The first new task that does not run yet.
+/// The first new task that does not run yet. Where one has failed before, the update waits for none any more.
 fn busy(asking: &Asking<'_>, new: &[&Slot]) -> Option<String> {
     let runs = |s: &Slot| s.newest().is_some_and(|i| !i.is_wanted() || i.task.status.state == TaskState::Running);
-    let waiting: Vec<&&Slot> = new.iter().filter(|s| !runs(s)).collect();
+    let waiting: Vec<&&Slot> = new.iter().filter(|s| !runs(s) && first_failed(asking, s).is_none()).collect();
     let first = waiting.first()?.newest()?;
     let more = match waiting.len() - 1 {
         0 => String::new(),
@@ -51,7 +51,10 @@ fn busy(asking: &Asking<'_>, new: &[&Slot]) -> Option<String> {
 fn rests(asking: &Asking<'_>, new: &[&Slot], config: &UpdateConfig, more: bool) -> Option<String> {
     let monitor = config.monitor.unwrap_or(limits::UPDATE_MONITOR_DEFAULT);
     let of_update = |s: &&&Slot| s.newest().is_some_and(|i| i.task.spec_version == asking.service.spec_version);
-    let since = |s: &&Slot| s.newest().and_then(|i| i.task.status.running_at);
+    let since = |s: &&Slot| {
+        let status = &first_failed(asking, s).or_else(|| s.newest())?.task.status;
+        status.running_at.or_else(|| status.state.is_terminal().then_some(status.at))
+    };
     let last = new.iter().filter(of_update).filter_map(since).max()?;
     let (time, what) = if more && !config.delay.is_zero() {
         (left(asking, last, config.delay), "of the delay between two tasks")
@@ -59,4 +62,9 @@ fn rests(asking: &Asking<'_>, new: &[&Slot], config: &UpdateConfig, more: bool) 
         (left(asking, last, monitor), "in which the last new task is watched")
     };
     (!time.is_zero()).then(|| format!("{} left {what}", span(time)))
+}
+
+/// The first task of the update that failed in the slot.
+fn first_failed<'s>(asking: &Asking<'_>, slot: &'s Slot) -> Option<&'s Item> {
+    slot.present().find(|i| i.ended_by_itself() && i.task.spec_version == asking.service.spec_version)
 }

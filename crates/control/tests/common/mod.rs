@@ -123,6 +123,11 @@ impl World {
     }
 
     pub fn set_history_limit(&mut self, limit: i64) {
+        self.change_cluster(|c| c.spec.task_history_retention_limit = limit);
+    }
+
+    /// Changes the cluster object, which is made if there is none.
+    pub fn change_cluster(&mut self, f: impl FnOnce(&mut Cluster)) {
         let mut cluster = match self.snapshot().cluster() {
             Some(c) => c.as_ref().clone(),
             None => Cluster {
@@ -139,7 +144,7 @@ impl World {
                 security: Default::default(),
             },
         };
-        cluster.spec.task_history_retention_limit = limit;
+        f(&mut cluster);
         self.must(|t| t.changes.push(store::Change::Put(cluster.into())));
     }
 
@@ -162,16 +167,20 @@ impl World {
     pub fn node_up(&mut self, id: &NodeId) {
         self.off.remove(id);
         let now = self.now;
-        self.change_node(id, |n| (n.status.state, n.status.takes_tasks_since) = (NodeState::Ready, now));
+        self.change_node(id, |n| {
+            if n.status.state != NodeState::Ready {
+                (n.status.state, n.status.takes_tasks_since) = (NodeState::Ready, now);
+            }
+        });
     }
 
     pub fn set_availability(&mut self, id: &NodeId, availability: Availability) {
         let now = self.now;
         self.change_node(id, |n| {
-            n.spec.availability = availability;
-            if availability == Availability::Active {
+            if availability == Availability::Active && n.spec.availability != availability {
                 n.status.takes_tasks_since = now;
             }
+            n.spec.availability = availability;
         });
     }
 
@@ -349,10 +358,22 @@ impl World {
         panic!("the loops do not come to an end");
     }
 
+    /// The same, and sees that a leader that looks at everything would do no more.
+    pub fn control_to_the_end(&mut self) {
+        self.control();
+        let more = self.plan();
+        assert!(more.is_empty() || uses_a_join(&more), "what the changes did not show: {more:#?}");
+    }
+
     /// Once the loops have had their turn, nothing is wanted where it must not be.
     fn check_places(&self) {
         let unsuited = invariants::check_suited(&self.snapshot(), self.now, Duration::ZERO);
         assert!(unsuited.is_empty(), "{unsuited:#?}");
+        let end_of_time = Timestamp(u64::MAX);
+        let drained = invariants::check_drained(&self.snapshot(), end_of_time, Duration::ZERO, &BTreeMap::new());
+        assert!(drained.is_empty(), "{drained:#?}");
+        let too_many = too_many(&self.snapshot());
+        assert!(too_many.is_empty(), "{too_many:#?}");
     }
 
     /// A new leader: it knows nothing but the store.
@@ -428,8 +449,53 @@ impl World {
         let kept = invariants::check_pruned(&self.snapshot());
         assert!(kept.is_empty(), "{kept:#?}");
         let left = self.plan();
-        assert!(left.is_empty(), "a new leader would still do something: {left:#?}");
+        assert!(left.is_empty() || uses_a_join(&left), "a new leader would still do something: {left:#?}");
     }
+}
+
+/// Whether a node that joined is of use to a service depends on everything else that runs. It is asked when the node joins and
+/// when the service changes; a new leader asks once more, and may find that by now it is.
+fn uses_a_join(transaction: &Transaction) -> bool {
+    let moves =
+        |s: &Service| s.progress.rebalance.as_ref().is_some_and(|r| r.because_of.is_some() && r.moving.is_some());
+    let of_moving = |id: &ServiceId| {
+        transaction
+            .changes
+            .iter()
+            .any(|c| matches!(c, store::Change::Put(store::Object::Service(s)) if s.id == *id && moves(s)))
+    };
+    !transaction.is_empty()
+        && transaction.changes.iter().all(|c| match c {
+            store::Change::Put(store::Object::Service(s)) => moves(s),
+            store::Change::Put(store::Object::Task(t)) => of_moving(&t.service_id),
+            _ => false,
+        })
+}
+
+/// What is wanted beyond what the services ask for: slots, not tasks (of which a start-first update has two in one).
+fn too_many(snapshot: &Snapshot) -> Vec<String> {
+    let mut found = Vec::new();
+    for service in snapshot.services() {
+        let wanted: Vec<_> = snapshot.tasks_of_service(&service.id).filter(|t| t.is_wanted()).collect();
+        let slots: BTreeSet<SlotKey> = wanted.iter().map(|t| t.slot_key()).collect();
+        let goes_on: BTreeSet<SlotKey> =
+            wanted.iter().filter(|t| !t.status.state.is_terminal()).map(|t| t.slot_key()).collect();
+        let (have, most) = match service.spec.mode {
+            Mode::Replicated { replicas } => (slots.len(), replicas),
+            Mode::Global => (slots.len(), snapshot.nodes().len() as u64),
+            Mode::ReplicatedJob { max_concurrent, total_completions } if service.spec.cron.is_none() => {
+                let at_once = if max_concurrent == 0 { total_completions } else { max_concurrent };
+                (goes_on.len(), at_once.min(total_completions))
+            }
+            Mode::GlobalJob if service.spec.cron.is_none() => (goes_on.len(), snapshot.nodes().len() as u64),
+            // Runs of a schedule may overlap, and begin with what the service said then.
+            Mode::ReplicatedJob { .. } | Mode::GlobalJob => continue,
+        };
+        if have as u64 > most {
+            found.push(format!("{have} places of {} are filled, of {most}", service.spec.name));
+        }
+    }
+    found
 }
 
 fn puts(transaction: &Transaction) -> impl Iterator<Item = Arc<Task>> {

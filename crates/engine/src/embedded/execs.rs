@@ -7,6 +7,7 @@
 //! | `hostname` | prints the first characters of the container's id, as Docker's does |
 //! | `exit CODE`, `true`, `false` | ends at once with that code |
 //! | `size` | prints lines and columns of its terminal when its input ends |
+//! | `stall` | reads nothing, prints nothing and does not end |
 //! | `sh -c "COMMAND"` | as the command in it |
 //! | anything else | cannot be found: code 127, as in Docker |
 
@@ -47,6 +48,7 @@ enum Act {
     Complain(Vec<u8>, i64),
     Echo,
     Size,
+    Stall,
 }
 
 /// A command that runs.
@@ -97,6 +99,7 @@ impl Running {
                     }
                 }
             }
+            Act::Stall => std::future::pending().await,
             Act::Size => {
                 let mut sink = [0; 64];
                 while self.input.read(&mut sink).await.is_ok_and(|n| n > 0) {}
@@ -135,6 +138,7 @@ fn act(command: &[String], container: &str) -> Act {
     match words.as_slice() {
         ["cat"] => Act::Echo,
         ["size"] => Act::Size,
+        ["stall"] => Act::Stall,
         ["echo", rest @ ..] => Act::Print(format!("{}\n", rest.join(" ")).into_bytes(), 0),
         ["hostname"] => Act::Print(format!("{}\n", &container[..container.len().min(12)]).into_bytes(), 0),
         ["true"] => Act::Print(Vec::new(), 0),
@@ -219,7 +223,7 @@ impl Execs for EmbeddedEngine {
             running.input = ended();
         }
         if start.detach {
-            while running.next().await.is_some() {}
+            while !matches!(running.act, Some(Act::Stall)) && running.next().await.is_some() {}
             return Ok(None);
         }
         let output = stream::unfold(running, |mut running| async move {

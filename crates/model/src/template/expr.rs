@@ -34,6 +34,8 @@ pub(super) struct Reader {
 
 /// Parentheses within parentheses.
 const DEPTH_MAX: usize = 8;
+/// Commands in one pipeline. Each is within the next, and whoever evaluates them, or only drops them, goes as deep.
+const PIPELINE_MAX: usize = 16;
 
 // === impl Outcome ===
 
@@ -137,13 +139,14 @@ impl Reader {
     /// Commands, each of which is given what the one before came to, up to a closing parenthesis or the end.
     fn pipeline(&mut self, rest: &mut &[Word<'_>], depth: usize) -> Option<Expr> {
         let mut given = None;
-        loop {
+        for _ in 0..PIPELINE_MAX {
             given = Some(self.command(rest, given, depth)?);
             match rest {
                 [Word::Pipe, after @ ..] => *rest = after,
                 _ => return given,
             }
         }
+        None
     }
 
     /// One operand, or a function and its operands; `given` is the last of them.

@@ -309,3 +309,175 @@ pub(crate) fn transaction_2() -> Transaction {
     transaction.check(Check::Unreferenced { id: (&id::<SecretId>('k')).into() });
     transaction
 }
+
+// === Since 3: modes, placement, and what Swarm never had ===
+
+fn beyond_container() -> ContainerSpec {
+    ContainerSpec {
+        image: "job:1".into(),
+        mounts: vec![
+            Mount {
+                kind: MountKind::Tmpfs,
+                target: "/tmp".into(),
+                tmpfs_options: vec![vec!["noexec".into()], vec!["uid".into(), "7".into()]],
+                ..Mount::default()
+            },
+            Mount {
+                kind: MountKind::Bind,
+                source: "/a".into(),
+                target: "/b".into(),
+                bind_create_mountpoint: true,
+                bind_read_only_non_recursive: true,
+                bind_read_only_force_recursive: true,
+                ..Mount::default()
+            },
+            Mount {
+                kind: MountKind::Image,
+                source: "tools:1".into(),
+                target: "/tools".into(),
+                image_subpath: "bin".into(),
+                ..Mount::default()
+            },
+        ],
+        oom_score_adj: -5,
+        privileges: Some(Privileges {
+            selinux: Some(SeLinux {
+                disable: true,
+                user: "u".into(),
+                role: "r".into(),
+                kind: "t".into(),
+                level: "l".into(),
+            }),
+            seccomp: Some(Seccomp::Custom("{}".into())),
+            apparmor: Some(AppArmor::Disabled),
+            no_new_privileges: true,
+        }),
+        host_access: HostAccess {
+            privileged: true,
+            devices: vec![Device { on_host: "/dev/a".into(), in_container: "/dev/b".into(), permissions: "rw".into() }],
+            shm_size_bytes: Some(1 << 20),
+            gpus: Some(Gpus::Ids(vec!["GPU-1".into()])),
+        },
+        ..ContainerSpec::default()
+    }
+}
+
+fn beyond_spec() -> ServiceSpec {
+    let task = TaskSpec {
+        container: beyond_container(),
+        resources: Some(ResourceRequirements {
+            limits: None,
+            reservations: None,
+            generic: vec![GenericRequest { kind: "gpu".into(), amount: 2 }],
+            swap_bytes: Some(-1),
+            memory_swappiness: Some(60),
+        }),
+        placement: Some(Placement {
+            platforms: Vec::new(),
+            constraints: vec!["node.labels.disk != hdd".parse().expect("a constraint")],
+            preferences: vec![Preference::Spread("node.labels.zone".into())],
+            max_replicas: 2,
+        }),
+        ..TaskSpec::default()
+    };
+    ServiceSpec {
+        name: "nightly".parse().expect("a name"),
+        labels: map("swarmlite.cron.schedule"),
+        task: Arc::new(task),
+        mode: Mode::ReplicatedJob { max_concurrent: 1, total_completions: 2 },
+        update: None,
+        rollback: None,
+        endpoint: None,
+        cron: Some(CronSpec {
+            schedule: "30 2 * * *".parse().expect("a schedule"),
+            timezone: "Europe/Berlin".parse().expect("a time zone"),
+            missed_run_window: Duration::from_secs(600),
+            concurrency: Concurrency::Replace,
+            history: 4,
+        }),
+        backoff: Backoff { on: false, max: Duration::from_secs(60) },
+    }
+}
+
+fn with_mode(c: char, name: &str, mode: Mode) -> Service {
+    let mut service = service();
+    service.id = id(c);
+    service.spec.name = name.parse().expect("a name");
+    service.spec.mode = mode;
+    service.previous_spec = None;
+    service
+}
+
+pub(crate) fn beyond() -> Vec<Object> {
+    let mut cluster = cluster();
+    cluster.spec.task_log_driver = Some(LogDriver { name: "local".into(), options: map("max-size") });
+    cluster.spec.policy = ClusterPolicy {
+        host: HostPolicy {
+            privileged: true,
+            devices: AllowedDevices::These(vec!["/dev/fuse".into()]),
+            shm_size_bytes_max: Some(1 << 30),
+            gpus: true,
+        },
+        rebalance: RebalancePolicy::OnJoin,
+        autopilot: Autopilot { on: true, after: Duration::from_secs(90) },
+    };
+    let mut node = node();
+    node.status.stands_in_for = Some(id('m'));
+    (node.status.since, node.status.takes_tasks_since) = (Timestamp(16), Timestamp(17));
+    node.description.get_or_insert_default().generic = vec![
+        GenericResource::Named { kind: "gpu".into(), value: "GPU-1".into() },
+        GenericResource::Discrete { kind: "slots".into(), amount: 3 },
+    ];
+    let nightly = Service {
+        id: id('j'),
+        meta: Meta::default(),
+        spec: beyond_spec(),
+        spec_version: 1,
+        previous_spec: None,
+        update_status: None,
+        progress: Progress {
+            job: Some(JobRun { iteration: 7, last_execution: Timestamp(13) }),
+            cron: Some(CronState {
+                considered_until: Timestamp(14),
+                left_out: 1,
+                started: Some(7),
+                followed: "30 2 * * * Europe/Berlin".into(),
+                forced: 2,
+            }),
+            ..Progress::default()
+        },
+    };
+    let mut global = with_mode('g', "everywhere", Mode::Global);
+    global.progress.rebalance = Some(Rebalance {
+        asked_at: Timestamp(15),
+        because_of: Some(id('n')),
+        moving: Some(Move { task: id('v'), from: id('n') }),
+        given_up: Some(id('w')),
+    });
+    let once = with_mode('o', "once", Mode::GlobalJob);
+    let run = Task {
+        id: id('x'),
+        service_id: id('j'),
+        service_name: "nightly".parse().expect("a name"),
+        slot: 0,
+        for_node: Some(id('n')),
+        job_iteration: Some(7),
+        inherited: Some(Arc::new(Inherited {
+            log_driver: Some(LogDriver { name: "local".into(), options: map("max-size") }),
+            service_labels: map("service"),
+        })),
+        generic: vec![GenericResource::Named { kind: "gpu".into(), value: "GPU-1".into() }],
+        desired: TaskState::Complete,
+        failures: 3,
+        ..task()
+    };
+    vec![cluster.into(), node.into(), nightly.into(), global.into(), once.into(), run.into()]
+}
+
+pub(crate) fn transaction_3() -> Transaction {
+    let mut transaction = Transaction::new(Timestamp(97));
+    for object in beyond() {
+        transaction.create(object);
+    }
+    transaction
+}

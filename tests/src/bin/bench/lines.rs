@@ -81,6 +81,19 @@ pub(crate) const LINES: &[Line] = &[
     at_most(11, "sealed-writes-1", "writes a second, 1 client: unsealed against sealed", Unit::Times, 1.1),
     at_most(11, "sealed-writes-16", "writes a second, 16 clients: unsealed against sealed", Unit::Times, 1.1),
     at_most(11, "sealed-killed", "leader killed → next write, median: sealed against unsealed", Unit::Times, 1.1),
+    line(
+        12,
+        "update",
+        "rolling update, 10 replicas, parallelism 2, monitor 1 s",
+        Unit::Seconds,
+        Target::TimesSwarm(1.0),
+    ),
+    at_most(12, "update-missing", "replicas missing in it at the worst moment", Unit::Count, 2.0),
+    line(13, "scale", "scale 10 → 60 until running", Unit::Seconds, Target::None),
+    line(13, "run-50", "50 parallel `docker run -d` on the same engines", Unit::Seconds, Target::None),
+    at_most(13, "scale-ratio", "50 more replicas against 50 `docker run -d`", Unit::Times, 1.2),
+    at_most(14, "fleet-lost", "1,000 nodes, 20,000 tasks, 100 nodes lost: replanned", Unit::Seconds, 2.0),
+    at_most(14, "fleet-memory", "manager with 1,000 nodes, 100,000 tasks: memory", Unit::Megabytes, 1000.0),
 ];
 
 // === impl Unit ===
@@ -150,7 +163,7 @@ mod tests {
         let ids: BTreeSet<&str> = LINES.iter().map(|line| line.id).collect();
         assert_eq!(ids.len(), LINES.len());
         let rows: BTreeSet<u8> = LINES.iter().map(|line| line.row).collect();
-        assert_eq!(rows.into_iter().collect::<Vec<_>>(), (1..=11).collect::<Vec<_>>());
+        assert_eq!(rows.into_iter().collect::<Vec<_>>(), (1..=14).collect::<Vec<_>>());
     }
 
     #[test]

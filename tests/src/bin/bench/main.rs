@@ -14,6 +14,7 @@ mod lite;
 mod pause;
 mod plan;
 mod rates;
+mod rolling;
 mod sealing;
 mod still;
 mod swarm;
@@ -35,9 +36,9 @@ use tokio::signal::unix::{SignalKind, signal};
 /// been busy before.
 const EMBEDDED_ROWS: &[u8] = &[9, 6, 7, 1, 2];
 /// Rows that need containers.
-const DOCKER_ROWS: &[u8] = &[5, 3, 4];
+const DOCKER_ROWS: &[u8] = &[5, 12, 13, 3, 4];
 /// Docker Swarm has one kind of cluster only; what takes it apart comes last.
-const SWARM_ROWS: &[u8] = &[5, 9, 6, 7, 3, 4, 1, 2];
+const SWARM_ROWS: &[u8] = &[5, 9, 12, 13, 6, 7, 3, 4, 1, 2];
 const WORKERS: usize = 2;
 /// How long one row may take: Docker Swarm needs up to half a minute for each of its rounds.
 const ROW_LIMIT: Duration = Duration::from_secs(300);
@@ -181,6 +182,30 @@ async fn row<H: Hosts>(number: u8, hosts: &mut H, column: Column, rounds: &Round
             let own = format!("{:.1} MB without binary and libraries", idle.own_bytes as f64 / 1e6);
             table.put(column, "memory", Figure::with(idle.bytes as f64 / 1e6, own));
             table.put(column, "cpu", Figure::of(idle.cpu * 100.0));
+        }
+        12 => {
+            let mut updates = Vec::new();
+            for _ in 0..rounds.creates {
+                updates.push(rolling::update(hosts).await?);
+            }
+            let times: Vec<Duration> = updates.iter().map(|update| update.took).collect();
+            table.put(column, "update", Figure::median(&times));
+            let missing = updates.iter().map(|update| update.missing).max().unwrap_or_default();
+            let looks: usize = updates.iter().map(|update| update.looks).sum();
+            table.put(column, "update-missing", Figure::with(missing as f64, format!("at {looks} looks")));
+        }
+        13 => {
+            let (mut scaled, mut run) = (Vec::new(), Vec::new());
+            for _ in 0..rounds.creates {
+                let (one, other) = rolling::grow(hosts).await?;
+                scaled.push(one);
+                run.push(other);
+            }
+            let (scaled, run) = (Figure::median(&scaled), Figure::median(&run));
+            let ratio = scaled.value / run.value;
+            table.put(column, "scale", scaled);
+            table.put(column, "run-50", run);
+            table.put(column, "scale-ratio", Figure::of(ratio));
         }
         other => return Err(format!("row {other} needs no cluster")),
     }

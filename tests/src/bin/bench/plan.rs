@@ -44,7 +44,7 @@ pub(crate) struct Rounds {
 impl Plan {
     /// Reads `--rows 1,2 --format json --quick --no-swarm --no-lite`.
     pub(crate) fn parse(args: &[String]) -> Outcome<Self> {
-        let mut plan = Self { rows: (1..=11).collect(), format: Format::Table, quick: false, swarm: true, lite: true };
+        let mut plan = Self { rows: (1..=14).collect(), format: Format::Table, quick: false, swarm: true, lite: true };
         let mut rest = args.iter();
         while let Some(arg) = rest.next() {
             let (name, attached) =
@@ -111,8 +111,8 @@ impl Plan {
 fn rows(list: &str) -> Outcome<BTreeSet<u8>> {
     list.split(',')
         .map(|word| match word.trim().parse() {
-            Ok(row @ 1..=11) => Ok(row),
-            _ => Err(format!("--rows takes numbers from 1 to 11 with commas between, not `{list}`")),
+            Ok(row @ 1..=14) => Ok(row),
+            _ => Err(format!("--rows takes numbers from 1 to 14 with commas between, not `{list}`")),
         })
         .collect()
 }
@@ -130,14 +130,14 @@ mod tests {
         let plan = parse("--rows 6,1 --format=json --quick --no-swarm").expect("they are good");
         assert_eq!(plan.of(&[9, 6, 7, 1]), [6, 1]);
         assert_eq!((plan.format, plan.quick, plan.swarm, plan.lite), (Format::Json, true, false, true));
-        assert_eq!(parse("").expect("nothing is good").rows.len(), 10);
+        assert_eq!(parse("").expect("nothing is good").rows.len(), 14);
     }
 
     #[test]
     fn bad_arguments() {
         for (line, expected) in [
-            ("--rows 0", "--rows takes numbers from 1 to 10 with commas between, not `0`"),
-            ("--rows", "--rows takes numbers from 1 to 10 with commas between, not ``"),
+            ("--rows 0", "--rows takes numbers from 1 to 14 with commas between, not `0`"),
+            ("--rows", "--rows takes numbers from 1 to 14 with commas between, not ``"),
             ("--format xml", "--format takes `table` or `json`, not `xml`"),
             ("--fast", "unknown argument `--fast`"),
         ] {

@@ -1,12 +1,15 @@
-//! Rows 8 and 10, for which nothing has to run here.
+//! Rows 8, 10 and 14, for which nothing has to run here.
 
 use crate::plan::Plan;
 use crate::table::{Column, Figure, Table};
+use serde_json::Value;
 use std::path::PathBuf;
 use swarmlite_tests::{Outcome, node};
 
 /// What the scheduler's own benchmark printed; `cargo xtask bench` runs it and passes it on.
 const ENV_SCHEDULE: &str = "SWARMLITE_BENCH_SCHEDULE";
+/// And what `swarmlite-sim fleet --json` printed.
+const ENV_FLEET: &str = "SWARMLITE_BENCH_FLEET";
 
 pub(crate) fn measure(plan: &Plan, table: &mut Table) {
     if !plan.of(&[8]).is_empty() {
@@ -25,6 +28,16 @@ pub(crate) fn measure(plan: &Plan, table: &mut Table) {
             table.miss(Column::Swarm, 8, "dockerd has no such benchmark");
         }
     }
+    if !plan.of(&[14]).is_empty() {
+        if plan.lite
+            && let Err(reason) = fleet(table)
+        {
+            table.miss(Column::Lite, 14, &reason);
+        }
+        if plan.swarm {
+            table.miss(Column::Swarm, 14, "nobody simulates a fleet around it");
+        }
+    }
     if !plan.of(&[10]).is_empty() {
         for (column, wanted, path) in
             [(Column::Lite, plan.lite, Some(node::binary())), (Column::Swarm, plan.swarm, dockerd())]
@@ -37,6 +50,21 @@ pub(crate) fn measure(plan: &Plan, table: &mut Table) {
             }
         }
     }
+}
+
+/// The figures of the fleet.
+fn fleet(table: &mut Table) -> Outcome<()> {
+    let printed = std::env::var(ENV_FLEET)
+        .map_err(|_| "only `cargo xtask bench` measures it (swarmlite-sim fleet)".to_string())?;
+    let figures: Value = serde_json::from_str(&printed).map_err(|error| format!("swarmlite-sim fleet: {error}"))?;
+    let number = |key: &str| figures[key].as_f64().ok_or_else(|| format!("swarmlite-sim fleet does not say {key}"));
+    let (lost, detected) = (number("lost_tasks")?, number("detected_ms")? / 1e3);
+    let detail = format!("{lost:.0} tasks, detected after {detected:.1} s");
+    table.put(Column::Lite, "fleet-lost", Figure::with(number("replanned_ms")? / 1e3, detail));
+    let (few, most) = (number("memory_bytes")?, number("memory_most_bytes")?);
+    let grown = (most - few) / (number("most_tasks")? - number("tasks")?).max(1.0);
+    table.put(Column::Lite, "fleet-memory", Figure::with(most / 1e6, format!("{:.1} kB for each task", grown / 1e3)));
+    Ok(())
 }
 
 /// Seconds in a line such as `place 10000 tasks on 1000 nodes   1.23 ms   8130081`.

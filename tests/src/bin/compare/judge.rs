@@ -75,7 +75,7 @@ pub(crate) fn json(text: &str) -> Option<Value> {
     if text.starts_with(['{', '[']) { serde_json::from_str(text).ok() } else { None }
 }
 
-/// The values in a JSON text, by path; versions are not compared.
+/// The values in a JSON text, by path; versions and process numbers are not compared.
 pub(crate) fn leaves(value: &Value) -> BTreeMap<String, String> {
     fn walk(path: String, value: &Value, found: &mut BTreeMap<String, String>) {
         match value {
@@ -91,6 +91,7 @@ pub(crate) fn leaves(value: &Value) -> BTreeMap<String, String> {
                 }
             }
             _ if path.ends_with("Version.Index") => drop(found.insert(path, "VERSION".into())),
+            _ if path.ends_with("ContainerStatus.PID") => drop(found.insert(path, "PID".into())),
             value => drop(found.insert(path, value.to_string())),
         }
     }

@@ -25,11 +25,12 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 use swarmlite_tests::Outcome;
+use tokio::time::Instant;
 
 const COMMANDS: &str = include_str!("../../../compare/commands.txt");
 const DIFFERENCES: &str = include_str!("../../../compare/differences.txt");
 /// Sections at the same time: two processors are shared by both sides.
-const AT_A_TIME: usize = 6;
+const AT_A_TIME: usize = 10;
 /// For all sections; it is far less.
 const LIMIT: Duration = Duration::from_secs(600);
 
@@ -129,6 +130,7 @@ async fn dockers(sides: &Sides, section: &Section) {
 
 /// Runs a section on both sides, each in its own time.
 async fn play(sides: &Sides, rules: &[Rule], section: Section) -> Played {
+    let began = Instant::now();
     let (docker, lite) = tokio::join!(sides.docker.play(&section.steps), sides.lite.play(&section.steps));
     let (mut commands, mut broken) = (Vec::new(), Vec::new());
     for ((step, docker), lite) in section.steps.iter().zip(docker).zip(lite) {
@@ -155,7 +157,7 @@ async fn play(sides: &Sides, rules: &[Rule], section: Section) -> Played {
         let differences = differences.map(|(rule, difference)| (difference, rule)).collect();
         commands.push(Answered { line: step.line.clone(), docker, lite, differences });
     }
-    eprintln!("  {}", section.name);
+    eprintln!("  {} ({:.1} s)", section.name, began.elapsed().as_secs_f64());
     Played { section, commands, broken }
 }
 
@@ -234,5 +236,42 @@ impl Played {
             }
         }
         good
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_record_has_every_command_and_every_difference() {
+        let record = include_str!("../../../../docs/comparison.md");
+        let missing = |text: &str| (!record.contains(text)).then(|| text.trim().to_string());
+        let mut stale: Vec<String> = Vec::new();
+        for section in script::parse(COMMANDS).expect("the commands are good") {
+            stale.extend(missing(&format!("\n## {}\n\n{}\n", section.name, section.about)));
+            let recorded = section.steps.iter().filter(|step| step.until.is_none());
+            stale.extend(recorded.filter_map(|step| missing(&format!("\n$ {}\n", step.line))));
+        }
+        for rule in judge::rules(DIFFERENCES).expect("the differences are good") {
+            stale.extend(missing(&format!("\n### {}\n\n{}\n", rule.name, rule.because)));
+        }
+        assert!(stale.is_empty(), "`cargo xtask compare --write`: docs/comparison.md does not have {stale:#?}");
+        assert!(!record.contains("NOT EXPLAINED"));
+    }
+
+    #[test]
+    fn arguments() {
+        let parse = |line: &str| Asked::parse(line.split_whitespace().map(String::from));
+        let asked = parse("--only a* --only b --show").expect("they are good");
+        assert!(asked.only == ["a*", "b"] && asked.show && !asked.docker && !asked.all());
+        assert!(parse("").expect("nothing is good").all());
+        for (line, expected) in [
+            ("--only", "--only needs a value"),
+            ("--only a --write x", "--write records all sections"),
+            ("--fast", "unknown argument --fast"),
+        ] {
+            assert!(parse(line).is_err_and(|error| error.starts_with(expected)), "{line}");
+        }
     }
 }

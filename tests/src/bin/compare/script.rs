@@ -15,6 +15,9 @@
 
 use swarmlite_tests::Outcome;
 
+/// Begins a word that stands for what a command prints.
+pub(crate) const INNER: &str = "$(";
+
 /// Some commands that belong together.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Section {
@@ -119,13 +122,17 @@ fn step(line: &str) -> Outcome<Step> {
     }
 }
 
-/// Words as a shell reads them, with quotes of both kinds and nothing else.
-fn words(text: &str) -> Outcome<Vec<String>> {
+/// Words as a shell reads them, with quotes of both kinds, and `$(docker …)` as one word that begins with [`INNER`].
+pub(crate) fn words(text: &str) -> Outcome<Vec<String>> {
     let mut words = Vec::new();
     let mut word: Option<String> = None;
     let mut quote = None;
     for char in text.chars() {
         match (quote, char) {
+            (None, '(') if word.as_deref() == Some("$") => {
+                quote = Some(')');
+                word = Some(INNER.into());
+            }
             (Some(open), _) if open == char => quote = None,
             (Some(_), _) => word.get_or_insert_default().push(char),
             (None, '\'' | '"') => {
@@ -162,6 +169,10 @@ mod tests {
         assert_eq!(one.steps[1].until.as_deref(), Some("1/1"));
         assert_eq!((one.steps[2].input.as_str(), &one.steps[0].until), ("a b", &None));
         assert!(one.steps[3].sorted && one.steps[3].line == "docker ps" && !one.steps[0].sorted);
+        assert_eq!(
+            super::words("docker inspect $(docker ps -q) x"),
+            Ok(["docker", "inspect", "$(docker ps -q", "x"].map(String::from).to_vec())
+        );
         assert_eq!(one.steps[0].line, "docker service create --name a IMAGE \"two words\" ''");
     }
 

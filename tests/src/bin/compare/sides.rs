@@ -3,11 +3,12 @@
 
 use crate::judge::Seen;
 use crate::mask::mask;
-use crate::script::Step;
+use crate::script::{self, INNER, Step};
 use serde_json::{Value, json};
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
+use swarmlite_tests::cli::Done;
 use swarmlite_tests::engines::PrivateEngine;
 use swarmlite_tests::network::{Kind, Network};
 use swarmlite_tests::{Api, Cli, Node, Outcome, node, wait};
@@ -147,11 +148,22 @@ impl Side {
         .map(|()| None)
     }
 
-    async fn once(&self, step: &Step) -> Outcome<Seen> {
-        let word = |word: &str| if word == HOST { self.hostname.clone() } else { word.to_string() };
-        let words: Vec<String> = step.words.iter().map(|text| word(text)).collect();
+    async fn raw(&self, words: &[String], input: &str) -> Outcome<Done> {
+        let word = |word: &String| if word == HOST { self.hostname.clone() } else { word.clone() };
+        let words: Vec<String> = words.iter().map(word).collect();
         let words: Vec<&str> = words.iter().map(String::as_str).collect();
-        let done = self.cli.run_at(&self.host, &words, &step.input).await?;
+        self.cli.run_at(&self.host, &words, input).await
+    }
+
+    async fn once(&self, step: &Step) -> Outcome<Seen> {
+        let mut words = Vec::new();
+        for word in &step.words {
+            words.push(match word.strip_prefix(INNER) {
+                Some(inner) => self.raw(&script::words(inner)?[1..], "").await?.stdout.trim().to_string(),
+                None => word.clone(),
+            });
+        }
+        let done = self.raw(&words, &step.input).await?;
         let masked = |text: &str| mask(text, &self.known);
         let mut stdout = masked(&done.stdout);
         if step.sorted {
