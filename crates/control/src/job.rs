@@ -78,10 +78,11 @@ pub(crate) fn is_over(snapshot: &Snapshot, service: &Service, slots: &Slots, run
 /// Some of the run's tasks are history that was given up, and others are yet to be: it was too much for one transaction. The
 /// lowest places are opened first, and forgotten first.
 fn is_being_forgotten(slots: &Slots, run: u64) -> bool {
-    let numbers = slots.values().filter(|s| s.key.run == Some(run) && s.is_occupied()).filter_map(|s| match s.key.place {
-        Place::Number(n) => Some(n),
-        Place::Node(_) => None,
-    });
+    let numbers =
+        slots.values().filter(|s| s.key.run == Some(run) && s.is_occupied()).filter_map(|s| match s.key.place {
+            Place::Number(n) => Some(n),
+            Place::Node(_) => None,
+        });
     numbers.min().is_some_and(|lowest| lowest > 0)
 }
 

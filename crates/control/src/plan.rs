@@ -45,6 +45,8 @@ pub(crate) struct Planner<'a> {
     pub(crate) canary: Canary,
     budget: Budget,
     transaction: Transaction,
+    /// A group was added.
+    has_groups: bool,
     checked: BTreeSet<ObjectId>,
     wakes: BTreeMap<ServiceId, Timestamp>,
     view: Option<ClusterView>,
@@ -115,6 +117,7 @@ impl<'a> Planner<'a> {
             canary,
             budget,
             transaction: Transaction::new(now),
+            has_groups: false,
             checked: BTreeSet::new(),
             wakes: BTreeMap::new(),
             view: None,
@@ -205,16 +208,18 @@ impl<'a> Planner<'a> {
         self.transaction.changes.push(store::Change::Put(Object::from(service)));
     }
 
-    /// Adds the group if it fits; false when it does not. The first group always fits.
+    /// Adds the group if it fits; false when it does not. The first group always fits, also beside a change of its service:
+    /// what is noted there may be about the group, and would be taken back if that never came.
     pub(crate) fn add(&mut self, group: Group) -> bool {
         let changes = group.create.len() + group.update.len() + group.remove.len();
         let puts: Vec<Arc<Task>> = group.create.iter().chain(&group.update).cloned().collect();
         let bytes = puts.iter().map(|t| self.measure(t)).sum::<usize>() + changes * CHANGE_OVERHEAD_BYTES;
-        if !self.transaction.is_empty() && (changes > self.room() || bytes > self.budget.bytes) {
+        if self.has_groups && (changes > self.room() || bytes > self.budget.bytes) {
             // What might still fit is not worth a look at all the other services.
             self.budget.bytes = 0;
             return false;
         }
+        self.has_groups = true;
         self.take_bytes(bytes);
         puts.iter().for_each(|t| self.check_placement(t));
         group.nodes.iter().for_each(|n| self.check_absence(n));

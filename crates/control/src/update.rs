@@ -265,12 +265,18 @@ fn paused(context: &Context<'_>, failed: &TaskId) -> Service {
     with_status(context, state, format!("{what} paused due to failure or early termination of task {failed}"))
 }
 
-/// The service as it was before; `None` when there is no before, or when a secret or config that it used is gone.
+/// The service as it was before; `None` when there is no before, when a secret or config that it used is gone, or when the
+/// cluster's policy allows no more what it had of its nodes.
 fn roll_back(context: &Context<'_>, failed: &TaskId) -> Option<Service> {
     let mut service = context.service.clone();
     let previous = service.previous_spec.take()?;
     let is_gone = |of: &Dependency| context.snapshot.get(&of.into()).is_none();
     if previous.task.container.dependencies().any(|of| is_gone(&of)) {
+        return None;
+    }
+    // What the cluster's policy allowed then it may not allow now.
+    let policy = context.snapshot.cluster().map(|c| c.spec.policy.host.clone()).unwrap_or_default();
+    if policy.check(&previous.task.container.host_access).is_err() {
         return None;
     }
     let refused = std::mem::replace(&mut service.spec, previous);

@@ -179,6 +179,25 @@ fn a_failing_update_rolls_back_where_that_is_asked_for() {
 }
 
 #[test]
+fn a_rollback_does_not_bring_back_what_the_policy_forbids_by_now() {
+    let mut world = World::with_nodes(2);
+    let mut spec = image("v1");
+    spec.container.host_access.privileged = true;
+    let id = world.create_service_with("web", 2, spec, |s| {
+        s.update = config(|c| c.failure_action = FailureAction::Rollback);
+    });
+    world.settle();
+    world.change_service(&id, |s| {
+        let container = &mut Arc::make_mut(&mut s.task).container;
+        (container.image, container.host_access.privileged) = ("crash".into(), false);
+    });
+    world.run_for(SECOND * 60);
+    let (state, message) = world.update_state(&id).unwrap();
+    assert_eq!(state, UpdateState::Paused, "{message}");
+    assert!(!world.service(&id).spec.task.container.host_access.privileged);
+}
+
+#[test]
 fn an_update_survives_a_new_leader_at_every_step() {
     let mut world = World::with_nodes(3);
     let id = world.create_service("web", 5, image("v1"));

@@ -1,6 +1,5 @@
 //! What the store says that tasks hold of nodes follows from the tasks alone, whatever was put and removed in which order.
 
-#[allow(dead_code)] // each test binary uses its part
 mod sample;
 
 use model::*;

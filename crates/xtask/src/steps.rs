@@ -40,6 +40,10 @@ pub(crate) struct Outcome {
 const LAYER_2_SEEDS: &str = "0..2000";
 const LAYER_3_SEEDS: &str = "0..40";
 
+/// A fleet that is small enough for every run: that it works, not how fast it is.
+const FLEET: [&str; 11] =
+    ["fleet", "--nodes", "50", "--zones", "5", "--tasks", "500", "--most-tasks", "0", "--managers", "1"];
+
 /// Seconds for each fuzz target. `cargo xtask fuzz --seconds N` takes any other.
 const FUZZ_SECONDS: &str = "60";
 /// Fuzz targets at a time: on two cores each has half of its minute, and the whole of `cargo xtask test` stays below half an hour.
@@ -87,6 +91,12 @@ pub(crate) const STEPS: &[Step] = &[
         work: |context| context.seeds("3", LAYER_3_SEEDS),
     },
     Step { name: "sim-canaries", about: "every deliberate bug is caught", minutes_max: 12, work: sim_canaries },
+    Step {
+        name: "sim-fleet",
+        about: "a manager around 50 simulated machines that lose a zone",
+        minutes_max: 3,
+        work: |context| context.one(Command::new(sim::binary()).args(FLEET)),
+    },
     Step { name: "fuzz", about: "bent inputs at every parser", minutes_max: 12, work: fuzz_targets },
     Step {
         name: "build",

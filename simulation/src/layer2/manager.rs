@@ -257,12 +257,7 @@ impl Life {
         let canary = world.bug.map(|bug| bug.canaries().control).unwrap_or_default();
         let settings = control::driver::Settings { sleep: |pause| Box::pin(sleep(pause)), canary };
         tokio::join!(
-            control::driver::run_with(
-                self.client.clone(),
-                self.clock.clone(),
-                settings,
-                std::future::pending()
-            ),
+            control::driver::run_with(self.client.clone(), self.clock.clone(), settings, std::future::pending()),
             self.reign(world),
         );
     }

@@ -13,8 +13,7 @@ use crate::trace::{self, Fingerprint};
 use invariants::{Violation, check_drained, check_suited, settled};
 use model::{
     Cluster, ClusterSpec, JoinTokens, Meta, Node, NodeDescription, NodeSpec, NodeStatus, Platform, RebalancePolicy,
-    Resources, RootCa,
-    TaskId, Timestamp,
+    Resources, RootCa, TaskId, Timestamp,
 };
 use openraft_rt::AsyncRuntime as _;
 use openraft_rt_sim::SimRuntime;

@@ -7,8 +7,8 @@ use crate::history::{Ask, Mark, Operation, Told};
 use crate::rng::SeededRand;
 use model::{
     Availability, Concurrency, ContainerSpec, CronSpec, FailureAction, JobRun, Meta, Mode, Node, Placement, Preference,
-    Progress, Rebalance, ResourceRequirements, Resources, RestartPolicy, Service, ServiceSpec, TaskSpec, Timestamp, UpdateConfig,
-    UpdateOrder, UpdateState, UpdateStatus,
+    Progress, Rebalance, ResourceRequirements, Resources, RestartPolicy, Service, ServiceSpec, TaskSpec, Timestamp,
+    UpdateConfig, UpdateOrder, UpdateState, UpdateStatus,
 };
 use seams::RandExt as _;
 use std::collections::BTreeMap;

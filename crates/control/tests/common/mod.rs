@@ -335,7 +335,7 @@ impl World {
 
     /// Runs the loops until they have nothing to do now, as the driver does.
     pub fn control(&mut self) {
-        for _ in 0..10_000 {
+        for _ in 0..1_000 {
             let now = self.now;
             let rung: Vec<_> = self.timers.iter().filter(|(_, at)| **at <= now).map(|(s, _)| s.clone()).collect();
             let touched = std::mem::take(&mut self.touched);

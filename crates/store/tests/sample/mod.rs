@@ -1,4 +1,5 @@
 //! One object of each kind, with every field set.
+#![allow(dead_code)] // each test binary uses its part
 
 use model::*;
 use std::collections::BTreeMap;
@@ -448,6 +449,7 @@ pub(crate) fn beyond() -> Vec<Object> {
         },
     };
     let mut global = with_mode('g', "everywhere", Mode::Global);
+    global.progress.joins_considered = Timestamp(18);
     global.progress.rebalance = Some(Rebalance {
         asked_at: Timestamp(15),
         because_of: Some(id('n')),

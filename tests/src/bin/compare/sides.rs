@@ -12,6 +12,7 @@ use swarmlite_tests::cli::Done;
 use swarmlite_tests::engines::PrivateEngine;
 use swarmlite_tests::network::{Kind, Network};
 use swarmlite_tests::{Api, Cli, Node, Outcome, node, wait};
+use tokio::time::Instant;
 
 /// Where Docker's swarm mode listens.
 const PORT: u16 = 2377;
@@ -19,6 +20,8 @@ const PORT: u16 = 2377;
 const UNTIL_LIMIT: Duration = Duration::from_secs(40);
 /// For `until` once something in the section did not come to pass: what builds on it will not either.
 const DOUBTFUL_LIMIT: Duration = Duration::from_secs(2);
+/// How often it is looked: each look is a process, and many sections wait at the same time.
+const LOOK: Duration = Duration::from_millis(250);
 /// For one side to come up.
 const START_LIMIT: Duration = Duration::from_secs(60);
 /// The newest API that the engine of Debian's `docker.io` speaks. Both sides are asked in it: the command line leaves out
@@ -135,17 +138,19 @@ impl Side {
     async fn run(&self, step: &Step, limit: Duration) -> Outcome<Option<Seen>> {
         let Some(expected) = &step.until else { return self.once(step).await.map(Some) };
         let expected = expected.replace('|', "\n");
-        wait::until(&step.line, limit, || async {
+        let deadline = Instant::now() + limit;
+        loop {
             let seen = self.once(step).await?;
             let printed = if seen.code == 0 { seen.stdout } else { seen.stderr };
             if expected.split(" or ").any(|expected| crate::judge::matches(expected, &printed)) {
-                Ok(())
-            } else {
-                Err(format!("it prints `{printed}`"))
+                return Ok(None);
             }
-        })
-        .await
-        .map(|()| None)
+            if Instant::now() >= deadline {
+                let line = &step.line;
+                return Err(format!("{line}: not within {} s: it prints `{printed}`", limit.as_secs()));
+            }
+            tokio::time::sleep(LOOK).await;
+        }
     }
 
     async fn raw(&self, words: &[String], input: &str) -> Outcome<Done> {
