@@ -11,8 +11,9 @@ use store::Snapshot;
 
 /// Times that are counted one by one when they were missed. Of a longer gap not every minute matters.
 const MISSED_MAX: usize = 1000;
-/// A schedule cannot have been followed further ahead than this: the clock that said so was wrong, and is right again.
-const AHEAD_MAX: Duration = Duration::from_secs(24 * 3600);
+/// A schedule cannot have been followed further ahead than this: the clock that said so was wrong, and is right again. Managers'
+/// clocks differ by less; and a job that is run twice is better than one that is silent for as long as a clock was wrong.
+const AHEAD_MAX: Duration = Duration::from_secs(600);
 
 /// What the schedule asks for now.
 pub(crate) struct Due {

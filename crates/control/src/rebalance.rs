@@ -56,10 +56,13 @@ pub(crate) fn line(service: &Service) -> Option<String> {
 }
 
 /// The task of the slot that is to stay when two are wanted: the newest, or the one that a move has made, whatever the clocks
-/// said when it did.
+/// said when it did. One that an update has made since is newer still: otherwise the two would put an end to each other's for
+/// as long as the move is watched.
 pub(crate) fn newest<'s>(service: &Service, slot: &'s Slot) -> Option<&'s Item> {
     let made = service.progress.rebalance.as_ref().and_then(|r| r.moving.as_ref()).map(|m| &m.task);
-    slot.present().find(|i| i.is_wanted() && Some(&i.task.id) == made).or_else(|| slot.newest())
+    let newest = slot.newest();
+    let is_latest = |i: &&Item| newest.is_none_or(|n| n.task.spec_version <= i.task.spec_version);
+    slot.present().filter(is_latest).find(|i| i.is_wanted() && Some(&i.task.id) == made).or(newest)
 }
 
 /// The nodes that are relieved as soon as the moves are through that are under way.
