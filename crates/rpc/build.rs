@@ -1,7 +1,8 @@
 //! Compiles the schemas in `proto/` with protox, so that no `protoc` has to be installed.
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let schemas = ["raft", "ca", "cluster", "dispatcher", "logs", "exec"].map(|name| format!("../../proto/{name}.proto"));
+    let schemas =
+        ["raft", "ca", "cluster", "dispatcher", "logs", "exec"].map(|name| format!("../../proto/{name}.proto"));
     let descriptors = protox::compile(&schemas, ["../../proto"])?;
     // Their `Debug` is in src/redacted.rs: they carry keys and the data of secrets.
     let redacted = [

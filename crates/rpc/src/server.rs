@@ -186,7 +186,12 @@ impl Server {
         let chain = tls.get_ref().1.peer_certificates().unwrap_or_default();
         let shown = Shown::new(chain, identity.clone())?;
         let (slot, lifetime) = match shown {
-            Some(_) => (None, None),
+            // Who has shown a certificate is in nobody's way any more. (Not moved out of here it would live as long as the
+            // connection does.)
+            Some(_) => {
+                drop(slot);
+                (None, None)
+            }
             None => (Some(slot), Some(self.config.limits.anonymous_lifetime)),
         };
         let connection = Connection {

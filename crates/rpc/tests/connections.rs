@@ -226,6 +226,24 @@ async fn silent_and_idle_strangers_are_bounded_in_number_and_time() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn members_behind_one_address_do_not_take_each_others_places() {
+    let limits = ServerLimits { anonymous_max: 2, anonymous_per_source_max: 1, ..ServerLimits::default() };
+    let (world, _) = world(limits).await;
+    let mut clients = Vec::new();
+    // A channel of its own for each: so many connections, all from one address, and all of them stay.
+    for name in ['a', 'b', 'c', 'd', 'e'] {
+        let channels = world.channels(Some(world.member(name, Role::Worker)));
+        let mut client = node_ca_client(channels.manager(MANAGER_ADDR).unwrap());
+        client.renew_node_certificate(RenewNodeCertificateRequest::default()).await.unwrap();
+        clients.push((channels, client));
+    }
+    for (_, client) in &mut clients {
+        client.renew_node_certificate(RenewNodeCertificateRequest::default()).await.unwrap();
+    }
+    assert_eq!(world.net.connections.load(Ordering::SeqCst), 5);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_request_that_never_ends_does() {
     let (world, _) = world(ServerLimits::default()).await;
     let channel = world.channels(None).anonymous(MANAGER_ADDR, &world.root.cert_pem).unwrap();

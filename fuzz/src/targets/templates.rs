@@ -57,7 +57,9 @@ fn start() -> Taker {
         must(values <= template.values().count(), || "a value is asked for more than once".into())?;
         // A string is shorter than its action, what is trimmed is gone, and separators are bounded. The shortest action that
         // says `true` or `false` is longer than that.
-        must(filled.len() <= input.len() + SEPARATOR_BYTES_MAX, || format!("{} bytes became {}", input.len(), filled.len()))?;
+        must(filled.len() <= input.len() + SEPARATOR_BYTES_MAX, || {
+            format!("{} bytes became {}", input.len(), filled.len())
+        })?;
         let plain = !input.windows(2).any(|w| w == b"{{");
         must(!plain || filled == input, || "text without an action did not stay as it was".into())
     })

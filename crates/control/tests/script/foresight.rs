@@ -72,7 +72,9 @@ impl Script {
         for task in &why.tasks {
             let slot = self.world.tasks(&service.id).into_iter().find(|t| t.id == task.id).map(|t| self.slot(&t));
             lines.push(format!("{name}.{}: {}", slot.unwrap_or_default(), task.line));
-            lines.extend(task.rejected.iter().map(|r| format!("  {}: {} ({})", r.hostname, r.reason, r.filter.as_str())));
+            lines.extend(
+                task.rejected.iter().map(|r| format!("  {}: {} ({})", r.hostname, r.reason, r.filter.as_str())),
+            );
         }
         let mut text = lines.iter().map(|l| format!("{l}\n")).collect::<String>();
         // Ids are long and say nothing to a reader: tasks are called by their slots.
