@@ -7,7 +7,7 @@ use crate::oracle::{RaftLog, TrueLog, story};
 use bytes::Bytes;
 use engine::{ContainerPhase, ContainerState};
 use invariants::Violation;
-use model::{Mode, Node, NodeId, NodeState, TaskId};
+use model::{Mode, Node, NodeId, NodeState, TaskId, TaskState};
 use node::ManagerWatch;
 use raft::{RaftView, Role};
 use std::collections::{BTreeMap, BTreeSet};
@@ -164,6 +164,7 @@ impl Watch {
                         self.held.observe(&commit);
                         self.tell(&commit);
                         violations.extend(self.check_brake(&commit, outlook));
+                        violations.extend(self.check_adoption(&commit));
                     }
                 }
                 Some(Event::Resync | Event::Closed) => {
@@ -181,6 +182,26 @@ impl Watch {
         violations.extend(self.raft.observe(&name, &view));
         self.tell_role(&name, &view);
         self.seats[i] = Some(seat);
+    }
+
+    /// D7: an agent finds the containers that run already. What it gives up as gone must not be running there.
+    fn check_adoption(&self, commit: &Commit) -> Option<Violation> {
+        let given_up = commit.deltas.iter().filter_map(|d| match (&d.before, &d.after) {
+            (Some(Object::Task(before)), Some(Object::Task(after))) => {
+                let ran = (TaskState::Starting..=TaskState::Running).contains(&before.status.state);
+                let is_gone = after.status.state == TaskState::Failed && after.status.err.contains("No such container");
+                (ran && is_gone).then_some(after)
+            }
+            _ => None,
+        });
+        given_up.into_iter().find_map(|task| {
+            let name = task.node_id.as_ref().and_then(|id| self.names.get(id))?;
+            let machine = self.machines.iter().find(|m| m.name == *name)?;
+            let runs = |c: &ContainerState| c.phase == ContainerPhase::Running && task_of(c).as_ref() == Some(&task.id);
+            let container = machine.engine.containers().into_iter().find(runs)?;
+            let what = format!("{name} gave up task {} as gone, and its container {} runs", task.id, container.name);
+            Some(violation("D7", what))
+        })
     }
 
     fn tell(&mut self, commit: &Commit) {
