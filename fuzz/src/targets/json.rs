@@ -83,9 +83,13 @@ fn start() -> Taker {
                 format!("{path}: {status} without a message: {answer}")
             })?,
         }
-        // Docker's own words for a stale version are the only 500.
-        let sequence = || answer["message"].as_str().unwrap_or_default().contains("out of sequence");
-        must(status != 500 || sequence(), || format!("{path}: {status} {answer}"))?;
+        // A stale version and a constraint that is none are 500 with Docker, and nothing else is.
+        let message = answer["message"].as_str().unwrap_or_default();
+        let constraint =
+            message.ends_with("' is invalid") || message.ends_with("constraint expected one operator from ==, !=");
+        let is_dockers =
+            message.contains("out of sequence") || message.contains("code = Unknown desc = ") && constraint;
+        must(status != 500 || is_dockers, || format!("{path}: {status} {answer}"))?;
         must(!contains(&reply, MARKER) || !is_secret(body), || format!("{path}: the reply holds a secret's data"))
     })
 }
