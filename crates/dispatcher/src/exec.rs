@@ -1,8 +1,8 @@
 //! The way of a call to the containers of a node, and back: from any manager to the node's agent, which dials out.
 
 use crate::Dispatcher;
+use crate::listeners::Listeners;
 use crate::peer::Caller;
-use crate::server::session_invalid;
 use async_trait::async_trait;
 use futures::stream::{BoxStream, FuturesUnordered};
 use futures::{Stream, StreamExt as _};
@@ -78,14 +78,12 @@ pub struct ExecBroker {
     others: Arc<dyn OtherExecManagers>,
     rand: Arc<dyn Rand>,
     tasks: Tasks,
+    listeners: Listeners<Call>,
     state: Arc<Mutex<State>>,
 }
 
 #[derive(Default)]
 struct State {
-    /// The agents that listen here, with a number that tells a node's listeners apart.
-    listeners: BTreeMap<NodeId, (u64, mpsc::Sender<Result<Call, Status>>)>,
-    listener_count: u64,
     /// Calls that no agent has taken yet.
     waiting: BTreeMap<String, Waiting>,
     under_way: usize,
@@ -121,7 +119,14 @@ impl ExecBroker {
         rand: Arc<dyn Rand>,
         tasks: &Tasks,
     ) -> ExecBroker {
-        ExecBroker { dispatcher, others, rand, tasks: tasks.child(), state: Arc::default() }
+        ExecBroker {
+            dispatcher,
+            others,
+            rand,
+            tasks: tasks.child(),
+            listeners: Listeners::default(),
+            state: Arc::default(),
+        }
     }
 
     /// Gives a call to the agent of a node, wherever its session is. The call's id is chosen here.
@@ -148,15 +153,16 @@ impl ExecBroker {
 
     /// Gives it to an agent that listens here; `None` when it does not.
     fn call_here(&self, node: &NodeId, call: Call) -> Result<Option<Conversation>, ExecError> {
+        if !self.listeners.has(node) {
+            return Ok(None);
+        }
         let mut state = self.state.lock();
-        let Some((_, listener)) = state.listeners.get(node) else { return Ok(None) };
         if state.under_way >= CALLS_MAX {
             return Err(ExecError::TooMany);
         }
         let id = call.id.clone();
-        if listener.try_send(Ok(call)).is_err() {
-            // Gone, which ends its place among the listeners, or it does not read at the moment. To forget it for that would be
-            // for good: its stream stays open, so it would not come again.
+        // Still locked: the agent answers, and finds the call waiting.
+        if !self.listeners.tell(node, call) {
             return Ok(None);
         }
         let (input, from_manager) = mpsc::channel(MESSAGES_BUFFER);
@@ -266,32 +272,10 @@ impl Exec for ExecBroker {
     type RelayStream = Reply<AgentMessage>;
 
     async fn listen(&self, request: Request<ListenRequest>) -> Result<Response<Self::ListenStream>, Status> {
-        let node = Caller::of(&request)?.node;
-        self.dispatcher.shared().check_member(&node).await?;
-        let session_id = request.into_inner().session_id;
-        let ended = self.dispatcher.shared().sessions.lock().ended(&node, &session_id).ok_or_else(session_invalid)?;
-        let (sender, receiver) = mpsc::channel(LISTENER_BUFFER);
-        let number = {
-            let mut state = self.state.lock();
-            state.listener_count += 1;
-            let number = state.listener_count;
-            state.listeners.insert(node.clone(), (number, sender.clone()));
-            number
-        };
-        let state = self.state.clone();
-        self.tasks.spawn("exec listener", async move {
-            tokio::select! {
-                biased;
-                () = ended.cancelled() => {}
-                () = sender.closed() => {}
-            }
-            let mut state = state.lock();
-            if state.listeners.get(&node).is_some_and(|(n, _)| *n == number) {
-                state.listeners.remove(&node);
-            }
-            let _the_agent_is_gone = sender.try_send(Err(session_invalid()));
-        });
-        Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))
+        let session_of = |r: ListenRequest| r.session_id;
+        let listening =
+            self.listeners.listen(&self.dispatcher, &self.tasks, "exec listener", LISTENER_BUFFER, request, session_of);
+        Ok(Response::new(Box::pin(listening.await?)))
     }
 
     async fn answer(&self, request: Request<Streaming<AgentMessage>>) -> Result<Response<Self::AnswerStream>, Status> {
@@ -334,7 +318,7 @@ impl Exec for ExecBroker {
         };
         let node: NodeId = node.parse().map_err(|_| Status::invalid_argument("not a node id"))?;
         let not_here = || Status::not_found(ExecError::NodeUnavailable(node.clone()).to_string());
-        if !self.state.lock().listeners.contains_key(&node) {
+        if !self.listeners.has(&node) {
             return Err(not_here());
         }
         let (out, answers) = mpsc::channel(MESSAGES_BUFFER);

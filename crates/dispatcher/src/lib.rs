@@ -16,6 +16,7 @@ mod assign;
 mod exec;
 mod hub;
 mod leader;
+mod listeners;
 mod liveness;
 mod logs;
 mod peer;

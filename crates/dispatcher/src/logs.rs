@@ -1,8 +1,8 @@
 //! The way of task output: from the node's agent, which dials out, to whoever reads it on any manager.
 
 use crate::Dispatcher;
+use crate::listeners::Listeners;
 use crate::peer::Caller;
-use crate::server::session_invalid;
 use async_trait::async_trait;
 use futures::stream::{BoxStream, FuturesUnordered};
 use futures::{Stream, StreamExt as _};
@@ -82,14 +82,12 @@ pub struct LogBroker {
     others: Arc<dyn OtherManagers>,
     rand: Arc<dyn Rand>,
     tasks: Tasks,
+    listeners: Listeners<SubscriptionMessage>,
     state: Arc<Mutex<State>>,
 }
 
 #[derive(Default)]
 struct State {
-    /// The agents that listen here, with a number that tells a node's listeners apart.
-    listeners: BTreeMap<NodeId, (u64, mpsc::Sender<Result<SubscriptionMessage, Status>>)>,
-    listener_count: u64,
     subscriptions: BTreeMap<String, Local>,
 }
 
@@ -110,6 +108,7 @@ struct LocalStream {
     id: String,
     node: NodeId,
     batches: mpsc::Receiver<LogBatch>,
+    listeners: Listeners<SubscriptionMessage>,
     state: Arc<Mutex<State>>,
 }
 
@@ -133,7 +132,14 @@ impl LogBroker {
         rand: Arc<dyn Rand>,
         tasks: &Tasks,
     ) -> LogBroker {
-        LogBroker { dispatcher, others, rand, tasks: tasks.child(), state: Arc::default() }
+        LogBroker {
+            dispatcher,
+            others,
+            rand,
+            tasks: tasks.child(),
+            listeners: Listeners::default(),
+            state: Arc::default(),
+        }
     }
 
     /// The output of a task that has this node, wherever the node's session is.
@@ -219,20 +225,22 @@ impl LogBroker {
 
     /// Subscribes to an agent that listens here; `None` when it does not.
     fn subscribe_here(&self, what: Subscription, node: NodeId) -> Result<Option<LocalStream>, LogError> {
+        if !self.listeners.has(&node) {
+            return Ok(None);
+        }
         let mut state = self.state.lock();
-        let Some((_, listener)) = state.listeners.get(&node) else { return Ok(None) };
         if state.subscriptions.len() >= SUBSCRIPTIONS_MAX {
             return Err(LogError::TooMany);
         }
         let id = what.id.clone();
-        if listener.try_send(Ok(SubscriptionMessage { body: Some(Body::Open(what)) })).is_err() {
-            // Gone, which ends its place among the listeners, or it does not read at the moment. To forget it for that would be
-            // for good: its stream stays open, so it would not come again.
+        // Still locked: the agent answers, and finds the subscription there.
+        if !self.listeners.tell(&node, SubscriptionMessage { body: Some(Body::Open(what)) }) {
             return Ok(None);
         }
         let (out, batches) = mpsc::channel(BATCHES_BUFFER);
         state.subscriptions.insert(id.clone(), Local { node: node.clone(), out });
-        Ok(Some(LocalStream { id, node, batches, state: self.state.clone() }))
+        let (listeners, state) = (self.listeners.clone(), self.state.clone());
+        Ok(Some(LocalStream { id, node, batches, listeners, state }))
     }
 }
 
@@ -264,12 +272,9 @@ impl Drop for Publisher {
 
 impl Drop for LocalStream {
     fn drop(&mut self) {
-        let mut state = self.state.lock();
-        state.subscriptions.remove(&self.id);
-        if let Some((_, listener)) = state.listeners.get(&self.node) {
-            let close = SubscriptionMessage { body: Some(Body::Close(self.id.clone())) };
-            let _the_agent_notices_when_it_publishes = listener.try_send(Ok(close));
-        }
+        self.state.lock().subscriptions.remove(&self.id);
+        let close = SubscriptionMessage { body: Some(Body::Close(self.id.clone())) };
+        let _the_agent_notices_when_it_publishes = self.listeners.tell(&self.node, close);
     }
 }
 
@@ -281,32 +286,10 @@ impl Logs for LogBroker {
     type RelayStream = Reply<LogBatch>;
 
     async fn listen(&self, request: Request<ListenRequest>) -> Result<Response<Self::ListenStream>, Status> {
-        let node = Caller::of(&request)?.node;
-        self.dispatcher.shared().check_member(&node).await?;
-        let session_id = request.into_inner().session_id;
-        let ended = self.dispatcher.shared().sessions.lock().ended(&node, &session_id).ok_or_else(session_invalid)?;
-        let (sender, receiver) = mpsc::channel(LISTENER_BUFFER);
-        let number = {
-            let mut state = self.state.lock();
-            state.listener_count += 1;
-            let number = state.listener_count;
-            state.listeners.insert(node.clone(), (number, sender.clone()));
-            number
-        };
-        let state = self.state.clone();
-        self.tasks.spawn("log listener", async move {
-            tokio::select! {
-                biased;
-                () = ended.cancelled() => {}
-                () = sender.closed() => {}
-            }
-            let mut state = state.lock();
-            if state.listeners.get(&node).is_some_and(|(n, _)| *n == number) {
-                state.listeners.remove(&node);
-            }
-            let _the_agent_is_gone = sender.try_send(Err(session_invalid()));
-        });
-        Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))
+        let session_of = |r: ListenRequest| r.session_id;
+        let listening =
+            self.listeners.listen(&self.dispatcher, &self.tasks, "log listener", LISTENER_BUFFER, request, session_of);
+        Ok(Response::new(Box::pin(listening.await?)))
     }
 
     async fn publish(&self, request: Request<Streaming<PublishRequest>>) -> Result<Response<PublishResponse>, Status> {
