@@ -1,6 +1,5 @@
 //! Whether a task is what its service says.
 
-use crate::eligible::meets_constraints;
 use model::{Service, Task, TaskSpec, TaskState};
 use std::sync::Arc;
 use store::Snapshot;
@@ -24,7 +23,7 @@ fn is_good_enough(snapshot: &Snapshot, task: &Task, wanted: &TaskSpec) -> bool {
     let has_other_auth = task.spec.container.registry_auth != wanted.container.registry_auth;
     let has_other_placement = task.spec.placement != wanted.placement;
     let node = task.node_id.as_ref().and_then(|id| snapshot.node(id));
-    let may_stay = has_other_placement && node.is_some_and(|n| meets_constraints(n, wanted));
+    let may_stay = has_other_placement && node.is_some_and(|n| wanted.is_allowed_on(n));
     if !(has_image && has_other_auth || may_stay) {
         return false;
     }

@@ -1,7 +1,7 @@
 //! Which places of a service are open: for tasks of global services, and of runs of jobs.
 
 use crate::service::{Context, is_away};
-use model::{Availability, Node, NodeId, NodeState, SlotKey, TaskSpec};
+use model::{Availability, NodeId, NodeState, SlotKey, TaskSpec};
 use store::Snapshot;
 
 /// How a node stands to a global service.
@@ -17,17 +17,12 @@ pub(crate) enum Standing {
     Gone,
 }
 
-/// True when the node is such as the spec's constraints say.
-pub(crate) fn meets_constraints(node: &Node, spec: &TaskSpec) -> bool {
-    spec.placement.iter().flat_map(|p| &p.constraints).all(|c| c.is_met_by(node))
-}
-
 /// How the node stands to a global service with this spec. Whether the node has room for the task is for the scheduler to say:
 /// a task that does not fit waits there, and says so.
 pub(crate) fn standing(snapshot: &Snapshot, id: &NodeId, spec: &TaskSpec) -> Standing {
     let Some(node) = snapshot.node(id) else { return Standing::Gone };
     let drained = node.spec.availability == Availability::Drain;
-    if drained || is_away(Some(node)) || !meets_constraints(node, spec) {
+    if drained || is_away(Some(node)) || !spec.is_allowed_on(node) {
         Standing::Closed
     } else if node.spec.availability == Availability::Active && node.status.state == NodeState::Ready {
         Standing::Open

@@ -15,18 +15,11 @@ pub(crate) fn inherited(snapshot: &Snapshot, spec: &ServiceSpec) -> Option<Arc<I
 
 /// The service's labels, when a template may ask for them: each task would carry them otherwise.
 fn labels(spec: &ServiceSpec) -> BTreeMap<String, String> {
-    if has_template(&spec.task.container) { spec.labels.clone() } else { BTreeMap::new() }
+    if is_templated(&spec.task.container) { spec.labels.clone() } else { BTreeMap::new() }
 }
 
-fn has_template(container: &ContainerSpec) -> bool {
-    let asks = |text: &str| text.contains("{{");
+fn is_templated(container: &ContainerSpec) -> bool {
     let givens = container.secrets.iter().map(|r| &r.given);
     let mut givens = givens.chain(container.configs.iter().map(|r| &r.given));
-    givens.any(|g| g.templating.is_some())
-        || asks(&container.hostname)
-        || container.env.iter().any(|e| asks(e))
-        || container.mounts.iter().any(|m| {
-            let options = m.volume_labels.values().chain(m.volume_driver_opts.values());
-            asks(&m.source) || asks(&m.target) || options.into_iter().any(|o| asks(o))
-        })
+    givens.any(|g| g.templating.is_some()) || container.has_templates()
 }

@@ -16,8 +16,8 @@ use crate::scheduler::{ClusterView, Request, Seat, Spread};
 use crate::service::{self, Context};
 use crate::slot::{Item, Next, Slot, Slots};
 use model::{
-    Availability, Mode, Move, Node, NodeId, NodeState, Preference, Rebalance, RebalancePolicy, Service, SlotKey, Task,
-    TaskState, Timestamp, limits,
+    Availability, Mode, Move, Node, NodeId, NodeState, Preference, Progress, Rebalance, RebalancePolicy, Service,
+    SlotKey, Task, TaskState, Timestamp, limits,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -29,8 +29,8 @@ use store::Snapshot;
 const JOIN_WINDOW: Duration = Duration::from_secs(600);
 
 /// True when the service's tasks are to be spread anew, and that was not given up.
-pub(crate) fn is_asked(service: &Service) -> bool {
-    service.progress.rebalance.as_ref().is_some_and(|r| r.given_up.is_none())
+pub(crate) fn is_asked(progress: &Progress) -> bool {
+    progress.rebalance.as_ref().is_some_and(|r| r.given_up.is_none())
 }
 
 /// True while a move of the service is under way, or watched.
@@ -88,19 +88,15 @@ pub(crate) fn advance(context: &mut Context<'_>, slots: &mut Slots, planner: &mu
     let known = progress.joins_considered.max(service.meta.created_at);
     let join = planner.recent_join().filter(|(_, at)| *at > known);
     let mut helps = || !is_at_rest(context, slots) || best(context, slots, planner).is_some();
-    if let Some((node, at)) = join.filter(|_| !is_asked_in(progress.rebalance.as_ref()) && helps()) {
+    if let Some((node, at)) = join.filter(|_| !is_asked(&progress) && helps()) {
         progress.rebalance = Some(Rebalance { asked_at: context.now, because_of: Some(node), ..Rebalance::default() });
         progress.joins_considered = at;
     }
-    if is_asked_in(progress.rebalance.as_ref()) && is_at_rest(context, slots) {
+    if is_asked(&progress) && is_at_rest(context, slots) {
         let moving = best(context, slots, planner).map(|step| make(context, slots, planner, step));
         progress.rebalance = progress.rebalance.filter(|_| moving.is_some()).map(|r| Rebalance { moving, ..r });
     }
     (progress != service.progress).then(|| Service { progress, ..service.clone() })
-}
-
-fn is_asked_in(rebalance: Option<&Rebalance>) -> bool {
-    rebalance.is_some_and(|r| r.given_up.is_none())
 }
 
 /// The node that came to take tasks last, if that was lately and the cluster's policy is to make use of it.

@@ -6,6 +6,7 @@ use crate::scheduler::{Held, Request, Seat, Spread};
 use crate::slot::{self, Item, Slots, Stop};
 use crate::{cron, global, grants, inherit, job, reaper, rebalance, replicated, restart, update};
 use model::{Inherited, Mode, Node, NodeState, Service, ServiceId, TaskState, Timestamp};
+use std::cell::OnceCell;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,7 +25,7 @@ pub(crate) struct Context<'a> {
     /// Simulation only: all off unless it turns one on.
     pub(crate) canary: Canary,
     /// What new tasks take from the service and the cluster besides the task's spec.
-    inherited: Option<Arc<Inherited>>,
+    inherited: OnceCell<Option<Arc<Inherited>>>,
 }
 
 // === impl Context ===
@@ -40,13 +41,14 @@ impl<'a> Context<'a> {
             wakes: Vec::new(),
             runs: job::runs(snapshot, service, slots),
             canary: planner.canary,
-            inherited: inherit::inherited(snapshot, &service.spec),
+            inherited: OnceCell::new(),
         }
     }
 
     /// What a new task takes over besides the spec.
     pub(crate) fn inherited(&self) -> Option<Arc<Inherited>> {
-        self.inherited.clone()
+        // Most looks make no task.
+        self.inherited.get_or_init(|| inherit::inherited(self.snapshot, &self.service.spec)).clone()
     }
 
     /// True when `span` has passed since `start`; otherwise asks to be woken then. A clock that went back by more than the

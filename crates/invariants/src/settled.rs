@@ -162,8 +162,7 @@ fn takes_tasks(snapshot: &Snapshot, service: &Service, slot: &SlotKey) -> bool {
 /// The node is to run a task of the global service.
 fn is_open(service: &Service, node: &Node) -> bool {
     let ready = node.status.state == NodeState::Ready && node.spec.availability == Availability::Active;
-    let mut constraints = service.spec.task.placement.iter().flat_map(|p| &p.constraints);
-    ready && constraints.all(|c| c.is_met_by(node))
+    ready && service.spec.task.is_allowed_on(node)
 }
 
 /// It waits for a node, and says why it finds none.
@@ -175,9 +174,8 @@ fn not_as_wanted(snapshot: &Snapshot, service: &Service, task: &Task, paused: bo
     let mut spec = task.spec.as_ref().clone();
     let wanted = &service.spec.task;
     spec.container.registry_auth.clone_from(&wanted.container.registry_auth); // no reason to replace what runs
-    let mut constraints = wanted.placement.iter().flat_map(|p| &p.constraints);
     let node = task.node_id.as_ref().and_then(|n| snapshot.node(n));
-    if node.is_some_and(|n| constraints.all(|c| c.is_met_by(n))) {
+    if node.is_some_and(|n| wanted.is_allowed_on(n)) {
         spec.placement.clone_from(&wanted.placement); // nor is placement, where it is well placed
     }
     let current = spec == **wanted && task.host_ports == service.host_ports();

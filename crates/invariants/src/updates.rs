@@ -62,11 +62,10 @@ fn is_outdated(service: &Service, task: &Task) -> bool {
 
 fn is_well_placed(snapshot: &Snapshot, service: &Service, task: &Task) -> bool {
     let node = task.node_id.as_ref().and_then(|n| snapshot.node(n));
-    let mut constraints = service.spec.task.placement.iter().flat_map(|p| &p.constraints);
     node.is_some_and(|n| {
         n.status.state == NodeState::Ready
             && n.spec.availability != Availability::Drain
-            && constraints.all(|c| c.is_met_by(n))
+            && service.spec.task.is_allowed_on(n)
     })
 }
 

@@ -39,7 +39,7 @@ impl ContainerSpec {
         &self,
         mut value: impl FnMut(&TemplateValue) -> Result<String, String>,
     ) -> Result<Option<ContainerSpec>, ExpandError> {
-        if !self.texts().any(is_template) {
+        if !self.has_templates() {
             return Ok(None);
         }
         let mut spec = self.clone();
@@ -73,6 +73,11 @@ impl ContainerSpec {
         }
         fill(&mut spec.hostname, "expanding hostname failed", value)?;
         Ok(Some(spec))
+    }
+
+    /// True when something in it is to be filled in.
+    pub fn has_templates(&self) -> bool {
+        self.texts().any(is_template)
     }
 
     /// What may be a template.

@@ -414,6 +414,11 @@ impl TaskSpec {
         *self == with_same_data
     }
 
+    /// True when the node is such as the constraints say.
+    pub fn is_allowed_on(&self, node: &crate::Node) -> bool {
+        self.placement.iter().flat_map(|p| &p.constraints).all(|c| c.is_met_by(node))
+    }
+
     /// What the scheduler must set aside for a task.
     pub fn reservations(&self) -> crate::Resources {
         self.resources.as_ref().and_then(|r| r.reservations).unwrap_or_default()

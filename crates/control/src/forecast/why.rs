@@ -28,7 +28,7 @@ pub(super) fn placed(
     let moves = before.node_id != task.node_id;
     match service {
         Some(s) if is_outdated(s, before) => (Action::Restart, updated(s, before)),
-        Some(s) if rebalance::is_asked(s) && moves => (Action::Move, SPREAD.into()),
+        Some(s) if rebalance::is_asked(&s.progress) && moves => (Action::Move, SPREAD.into()),
         _ if moves => (Action::Move, unsuited(before, names)),
         _ => (Action::Restart, "it is replaced".into()),
     }
@@ -40,7 +40,7 @@ pub(super) fn stopped(after: &Snapshot, task: &Task, names: &Names) -> String {
     left_node(after, task, names).unwrap_or_else(|| match service {
         None => SERVICE_GONE.into(),
         Some(s) if is_outdated(s, task) => updated(s, task),
-        Some(s) if rebalance::is_asked(s) => SPREAD.into(),
+        Some(s) if rebalance::is_asked(&s.progress) => SPREAD.into(),
         Some(_) => unsuited(task, names),
     })
 }
