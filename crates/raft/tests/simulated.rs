@@ -6,9 +6,9 @@ use openraft_rt::Instant as _;
 use openraft_rt_sim::{SimInstant, SimRuntime};
 use parking_lot::Mutex;
 use rand::Rng as _;
+use seams::MemoryDisk;
 use std::collections::{BTreeMap, BTreeSet};
-use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use swarmlite_raft::{
@@ -32,9 +32,6 @@ struct Wire {
     from: u64,
     world: Arc<World>,
 }
-
-#[derive(Default)]
-struct MemoryDisk(Mutex<BTreeMap<PathBuf, Bytes>>);
 
 struct Numbers {
     id: u64,
@@ -61,31 +58,6 @@ impl PeerTransport for Wire {
             Some(peer) if !cut_off(target) && !cut_off(self.from) => peer.handle(call).await,
             _ => Err(PeerError::Unreachable("cut off".into())),
         }
-    }
-}
-
-#[async_trait]
-impl seams::Disk for MemoryDisk {
-    async fn read(&self, path: &Path) -> io::Result<Option<Bytes>> {
-        Ok(self.0.lock().get(path).cloned())
-    }
-    async fn write_atomic(&self, path: &Path, bytes: Bytes, _: u32) -> io::Result<()> {
-        self.0.lock().insert(path.into(), bytes);
-        Ok(())
-    }
-    async fn remove(&self, path: &Path) -> io::Result<()> {
-        self.0.lock().remove(path);
-        Ok(())
-    }
-    async fn list(&self, dir: &Path) -> io::Result<Vec<PathBuf>> {
-        Ok(self.0.lock().keys().filter(|p| p.parent() == Some(dir)).cloned().collect())
-    }
-    async fn create_dir(&self, _: &Path) -> io::Result<()> {
-        Ok(())
-    }
-    async fn remove_dir(&self, dir: &Path) -> io::Result<()> {
-        self.0.lock().retain(|p, _| p.parent() != Some(dir));
-        Ok(())
     }
 }
 

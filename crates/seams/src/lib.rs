@@ -1,7 +1,8 @@
 //! The seams: everything the outside world can do to us, as traits.
 //!
 //! **Owns** the traits through which Swarmlite reads the clock, rolls dice, opens sockets, touches the disk and starts
-//! tasks, with one implementation of each for the real world ([`real`]).
+//! tasks, with one implementation of each for the real world ([`real`]) and a disk in memory for
+//! whoever has none ([`MemoryDisk`]).
 //!
 //! **Must never** hold logic, or know what travels through it. Whoever needs the world takes a [`Seams`] (or one of its
 //! parts) from the composition root, so that the simulation can run production code in a world of its own. Measuring
@@ -11,12 +12,14 @@
 
 mod clock;
 mod disk;
+mod memory;
 mod net;
 mod rand;
 mod tasks;
 
 pub use clock::Clock;
 pub use disk::Disk;
+pub use memory::MemoryDisk;
 pub use net::{BoxStream, Datagrams, Listener, Net, Stream};
 pub use rand::{Rand, RandExt};
 pub use tasks::Tasks;

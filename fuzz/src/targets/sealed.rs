@@ -2,14 +2,11 @@
 
 use super::{Taker, Target, must};
 use crate::dice::Dice;
-use async_trait::async_trait;
 use bytes::Bytes;
 use parking_lot::Mutex;
 use seal::{Key, KeyForm, KeyStore, Keyring, Loaded, Lock};
-use seams::{Disk, Rand};
-use std::collections::BTreeMap;
-use std::io;
-use std::path::{Path, PathBuf};
+use seams::{MemoryDisk, Rand};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 const CONTEXT: &[u8] = b"row 7";
@@ -58,40 +55,6 @@ impl Rand for Rolled {
     }
 }
 
-/// Files in memory.
-#[derive(Default)]
-struct Files(Mutex<BTreeMap<PathBuf, Bytes>>);
-
-#[async_trait]
-impl Disk for Files {
-    async fn read(&self, path: &Path) -> io::Result<Option<Bytes>> {
-        Ok(self.0.lock().get(path).cloned())
-    }
-
-    async fn write_atomic(&self, path: &Path, bytes: Bytes, _: u32) -> io::Result<()> {
-        self.0.lock().insert(path.to_owned(), bytes);
-        Ok(())
-    }
-
-    async fn remove(&self, path: &Path) -> io::Result<()> {
-        self.0.lock().remove(path);
-        Ok(())
-    }
-
-    async fn list(&self, dir: &Path) -> io::Result<Vec<PathBuf>> {
-        Ok(self.0.lock().keys().filter(|p| p.parent() == Some(dir)).cloned().collect())
-    }
-
-    async fn create_dir(&self, _: &Path) -> io::Result<()> {
-        Ok(())
-    }
-
-    async fn remove_dir(&self, dir: &Path) -> io::Result<()> {
-        self.0.lock().retain(|p, _| !p.starts_with(dir));
-        Ok(())
-    }
-}
-
 fn keyring() -> Arc<Keyring> {
     Keyring::ephemeral(Rolled::new(1))
 }
@@ -102,7 +65,7 @@ fn path() -> PathBuf {
 
 /// What a key store writes, in the clear or locked.
 fn key_file(lock: Option<Lock>) -> Vec<u8> {
-    let files = Arc::new(Files::default());
+    let files = Arc::new(MemoryDisk::default());
     let made = futures::executor::block_on(KeyStore::create(
         files.clone(),
         Rolled::new(2),
@@ -111,7 +74,7 @@ fn key_file(lock: Option<Lock>) -> Vec<u8> {
         std::time::Duration::ZERO,
     ));
     made.map(drop).expect("files in memory take everything");
-    let bytes = files.0.lock().get(&path()).cloned();
+    let bytes = files.files().get(&path()).cloned();
     bytes.expect("a key store writes its file").to_vec()
 }
 
@@ -141,8 +104,8 @@ fn start() -> Taker {
                 must(opened.is_ok() == same, || format!("a bent piece opens: {opened:?}"))
             }
             1 => {
-                let files = Arc::new(Files::default());
-                files.0.lock().insert(path(), Bytes::copy_from_slice(bytes));
+                let files = Arc::new(MemoryDisk::default());
+                files.files().insert(path(), Bytes::copy_from_slice(bytes));
                 let loaded = futures::executor::block_on(KeyStore::load(files, Rolled::new(3), path()));
                 if let Ok(Some(Loaded::Locked(store))) = loaded {
                     let _opened_or_not = store.unlock(&unlock_key()).map(|r| r.is_ok());

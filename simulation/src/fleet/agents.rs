@@ -3,15 +3,11 @@
 use super::protocol::Machine;
 use agent::{Agent, AgentConfig, Link, LinkError};
 use async_trait::async_trait;
-use bytes::Bytes;
 use ca::Identity;
 use engine::EmbeddedEngine;
 use engine::embedded::EmbeddedOptions;
-use parking_lot::Mutex;
 use rpc::{ChannelTimings, Channels};
-use seams::{Disk, RandExt as _, Seams, Tasks};
-use std::collections::BTreeMap;
-use std::io;
+use seams::{MemoryDisk, RandExt as _, Seams, Tasks};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -37,10 +33,6 @@ struct ToManagers {
     addrs: Vec<String>,
     next: AtomicUsize,
 }
-
-/// A disk in memory: what an agent writes down is not what a fleet measures.
-#[derive(Default)]
-struct MemoryDisk(Mutex<BTreeMap<PathBuf, Bytes>>);
 
 // === impl Fleet ===
 
@@ -81,6 +73,7 @@ async fn start(machine: &Machine, addrs: &[String]) -> Result<(), String> {
     let Machine { node_id, cert_chain_pem, key_pem, root_pem, .. } = machine.clone();
     let identity = Identity::new(cert_chain_pem, key_pem, root_pem).map_err(|e| e.to_string())?;
     let (sender, identity) = watch::channel(Some(Arc::new(identity)));
+    // What an agent writes down is not what a fleet measures.
     let seams = Seams { disk: Arc::new(MemoryDisk::default()), ..seams::real::seams() };
     let channels = Channels::new(seams.clone(), identity, ChannelTimings::default());
     let first = seams.rand.below(addrs.len() as u64) as usize;
@@ -115,37 +108,5 @@ impl Link for ToManagers {
 
     fn failed(&self, _reason: &str) {
         self.next.fetch_add(1, Ordering::Relaxed);
-    }
-}
-
-// === impl MemoryDisk ===
-
-#[async_trait]
-impl Disk for MemoryDisk {
-    async fn read(&self, path: &Path) -> io::Result<Option<Bytes>> {
-        Ok(self.0.lock().get(path).cloned())
-    }
-
-    async fn write_atomic(&self, path: &Path, bytes: Bytes, _mode: u32) -> io::Result<()> {
-        self.0.lock().insert(path.to_owned(), bytes);
-        Ok(())
-    }
-
-    async fn remove(&self, path: &Path) -> io::Result<()> {
-        self.0.lock().remove(path);
-        Ok(())
-    }
-
-    async fn list(&self, dir: &Path) -> io::Result<Vec<PathBuf>> {
-        Ok(self.0.lock().keys().filter(|p| p.parent() == Some(dir)).cloned().collect())
-    }
-
-    async fn create_dir(&self, _dir: &Path) -> io::Result<()> {
-        Ok(())
-    }
-
-    async fn remove_dir(&self, dir: &Path) -> io::Result<()> {
-        self.0.lock().retain(|p, _| !p.starts_with(dir));
-        Ok(())
     }
 }
