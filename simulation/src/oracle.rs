@@ -144,7 +144,7 @@ pub fn story(delta: &Delta, name: impl Fn(&model::NodeId) -> String) -> Option<S
             "service {} has {} replicas of {}, marked {}",
             service.spec.name,
             service.spec.replicas().map_or(service.spec.mode.as_str().to_owned(), |n| n.to_string()),
-            service.spec.task.container.image,
+            service.spec.task.origin(),
             service.spec.labels.get("mark").map_or("", String::as_str)
         )),
         // No key, no token: only how many, and which.
@@ -216,6 +216,7 @@ mod tests {
             last_applied: Some(applied),
             last_log: Some(applied),
             snapshot: None,
+            purged: None,
             voters: BTreeSet::new(),
             learners: BTreeSet::new(),
             nodes: BTreeMap::new(),

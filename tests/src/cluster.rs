@@ -285,6 +285,15 @@ impl Cluster {
         self.dir.as_ref().map(|dir| dir.path().to_path_buf()).unwrap_or_default()
     }
 
+    /// Tells a story on this cluster and takes it down, however the story ends. The error of one that went wrong says what the
+    /// cluster looked like then.
+    pub async fn tell(mut self, story: impl AsyncFnOnce(&mut Cluster) -> Outcome<()>) -> Outcome<()> {
+        let outcome = story(&mut self).await;
+        let outcome = outcome.map_err(|error| format!("{error}\n{}", self.autopsy()));
+        let cleaned = self.tear_down().await;
+        outcome.and(cleaned)
+    }
+
     /// Stops everything and removes all containers of this cluster. Dropping kills the processes as well, but leaves their
     /// containers.
     pub async fn tear_down(mut self) -> Outcome<()> {

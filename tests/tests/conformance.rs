@@ -21,6 +21,10 @@ use swarmlite_tests::cluster::say;
 use swarmlite_tests::network::Kind;
 use swarmlite_tests::{Cli, Cluster, Options, Outcome, image};
 
+/// Both command lines go on watching a service for its monitor time once it has converged. By default that is five seconds,
+/// in which nothing more is learnt here.
+const BRIEF: &str = "--update-monitor=500ms";
+
 fn three_daemons() -> Options {
     Options { managers: 3, workers: 0, network: Kind::Loopback, ..Options::default() }
 }
@@ -55,11 +59,8 @@ with_both! {
 async fn tell(cli: Cli, options: Options, story: impl AsyncFnOnce(&Cli, &mut Cluster) -> Outcome<()>) -> Outcome<()> {
     // Membership starts from nothing; the others from a swarm.
     let fresh = options.managers == 3;
-    let mut cluster = if fresh { Cluster::processes(options).await? } else { Cluster::start(options).await? };
-    if let Err(error) = story(&cli, &mut cluster).await {
-        return Err(format!("{error}\n{}", cluster.autopsy()));
-    }
-    cluster.tear_down().await
+    let cluster = if fresh { Cluster::processes(options).await? } else { Cluster::start(options).await? };
+    cluster.tell(async |cluster| story(&cli, cluster).await).await
 }
 
 async fn membership_story(cli: &Cli, cluster: &mut Cluster) -> Outcome<()> {
@@ -178,6 +179,7 @@ async fn services_story(cli: &Cli, cluster: &mut Cluster) -> Outcome<()> {
                 "service",
                 "create",
                 "--no-resolve-image",
+                BRIEF,
                 "--name",
                 "web",
                 "--replicas",
@@ -267,8 +269,11 @@ async fn rollout_story(cli: &Cli, cluster: &mut Cluster) -> Outcome<()> {
     let one = &cluster.nodes[0];
     let port = free_port()?;
     let publish = format!("mode=host,target=80,published={port}");
-    cli.ok(one, &["service", "create", "--no-resolve-image", "--name", "api", "--publish", &publish, image::WEB_1])
-        .await?;
+    cli.ok(
+        one,
+        &["service", "create", "--no-resolve-image", BRIEF, "--name", "api", "--publish", &publish, image::WEB_1],
+    )
+    .await?;
     answers(port, "web 1").await?;
     contains(&cli.ok(one, &["service", "ps", "api"]).await?, &format!("*:{port}->80/tcp"))?;
     say("a new image, and back");

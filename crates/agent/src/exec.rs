@@ -27,8 +27,6 @@ use tonic::transport::Channel;
 const CALLS_MAX: usize = 64;
 /// Calls refused at once because there are so many.
 const REFUSALS_MAX: usize = 16;
-/// Pause before calls are asked for again after a failure.
-const RETRY: Duration = Duration::from_secs(1);
 /// Messages between the engine and the manager: a manager that reads slowly slows the engine's stream.
 const MESSAGES_AHEAD: usize = 4;
 /// A command's streams are closed when nothing has gone through them for so long. (Docker has no such bound; there, a terminal
@@ -58,21 +56,12 @@ struct Refusal(proto::Failure);
 
 type Messages = mpsc::Sender<proto::AgentMessage>;
 
-/// Answers calls as long as the session lasts. Never ends on its own: a manager without exec is still a manager.
+/// Answers calls for as long as the manager hands them out.
 ///
 /// What runs when the session is replaced by the next goes on, for as long as its connection is good: a user's terminal should
 /// not end because a certificate was renewed. It ends when another root signs certificates: that is how a manager that fell into
 /// wrong hands is shut out, and it would never end a terminal of its own accord.
-pub(crate) async fn serve(context: &Arc<Context>, worker: &Handle, channel: &Channel, session_id: &str, group: &Tasks) {
-    loop {
-        if let Err(status) = listen(context, worker, channel, session_id, group).await {
-            tracing::debug!("no calls: {status}");
-        }
-        tokio::time::sleep(RETRY).await;
-    }
-}
-
-async fn listen(
+pub(crate) async fn listen(
     context: &Arc<Context>,
     worker: &Handle,
     channel: &Channel,

@@ -42,12 +42,16 @@ impl NodeFacts {
         })
     }
 
-    /// The task's container, its templates filled in.
+    /// The container of the task, its templates filled in.
     ///
     /// # Errors
     /// The first field that cannot be filled in.
-    pub(crate) fn container<'a>(&self, task: &'a Task) -> Result<Cow<'a, ContainerSpec>, ExpandError> {
-        task.spec.container.expanded(|value| self.value(task, value))
+    pub(crate) fn filled<'a>(
+        &self,
+        task: &Task,
+        container: &'a ContainerSpec,
+    ) -> Result<Cow<'a, ContainerSpec>, ExpandError> {
+        container.expanded(|value| self.value(task, value))
     }
 }
 
@@ -57,10 +61,11 @@ impl NodeFacts {
 /// # Errors
 /// Why it cannot.
 pub(crate) fn resolve(task: &Task) -> Result<(), String> {
-    task.spec.container.mounts.iter().try_for_each(check_mount)?;
+    let Some(container) = task.spec.container() else { return Ok(()) };
+    container.mounts.iter().try_for_each(check_mount)?;
     let id = task.node_id.as_ref().map(ToString::to_string).unwrap_or_default();
     let (node, mut unsure) = (NodeFacts { id, ..NodeFacts::default() }, false);
-    let filled = task.spec.container.expanded(|value| {
+    let filled = container.expanded(|value| {
         // A condition on it may be why something is asked for that is not there.
         unsure |= is_of_engine(value);
         node.value(task, value)
@@ -106,8 +111,9 @@ impl Runner {
     pub(crate) async fn node_facts(&self, order: &Order) -> Result<NodeFacts, EngineError> {
         let config = &self.context.config;
         let id = config.node_id.to_string();
-        let container = &order.task.spec.container;
-        let asked = container.granted_files().any(|f| f.given.templating.is_some()) || container.asks_for(is_of_engine);
+        let spec = &order.task.spec;
+        let asked = spec.granted_files().any(|f| f.given.templating.is_some())
+            || spec.container().is_some_and(|c| c.asks_for(is_of_engine));
         if !asked {
             return Ok(NodeFacts { id, ..NodeFacts::default() });
         }
@@ -126,7 +132,7 @@ mod tests {
 
     fn task(change: impl FnOnce(&mut ContainerSpec)) -> Task {
         let mut task = a_task(3);
-        change(&mut Arc::make_mut(&mut task.spec).container);
+        change(Arc::make_mut(&mut task.spec).container_mut().unwrap());
         let labels = [("zone".to_owned(), "a".to_owned())].into();
         task.inherited = Some(Arc::new(Inherited { service_labels: labels, ..Inherited::default() }));
         task
@@ -137,7 +143,7 @@ mod tests {
         task.slot = slot;
         let platform = Platform { architecture: "x86_64".into(), os: "linux".into() };
         let node = NodeFacts { id: "n1".into(), hostname: "host".into(), platform };
-        node.container(&task).map(|c| c.hostname.clone()).map_err(|e| e.to_string())
+        node.filled(&task, task.spec.container().unwrap()).map(|c| c.hostname.clone()).map_err(|e| e.to_string())
     }
 
     #[test]

@@ -4,7 +4,9 @@
 use crate::facts::NodeFacts;
 use crate::runner::{Order, Runner};
 use engine::{ContainerPhase, EngineError, FileMount, FilePlace, HostFile};
-use model::{Data, Dependency, GrantedFile, PayloadId, Signal, Task, Template, TemplateValue, Templating, limits};
+use model::{
+    ContainerSpec, Data, Dependency, GrantedFile, PayloadId, Signal, Task, Template, TemplateValue, Templating, limits,
+};
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::step::Seen;
@@ -32,22 +34,22 @@ pub(crate) struct Files {
 impl Granted {
     /// The task's part of what the node has.
     pub(crate) fn of(task: &Task, data: &BTreeMap<PayloadId, Data>, synced: bool) -> Granted {
-        let needs = || task.spec.container.payloads();
+        let needs = || task.spec.payloads();
         let data = needs().filter_map(|id| data.get(&id).map(|d| (id, d.clone()))).collect();
-        let any = task.spec.container.dependencies().next().is_some();
+        let any = task.spec.dependencies().next().is_some();
         Granted { data, complete: synced && any }
     }
 }
 
 /// What is written beside the files: which version each has. It says nothing of what is in them.
 fn note(task: &Task) -> String {
-    task.spec.container.payloads().map(|p| format!("{p}\n")).collect()
+    task.spec.payloads().map(|p| format!("{p}\n")).collect()
 }
 
 /// The signals that say that files changed, from what a note says to what the task has now.
 fn signals(before: &str, task: &Task) -> BTreeSet<Signal> {
     let had: BTreeSet<&str> = before.lines().collect();
-    let files = task.spec.container.granted_files();
+    let files = task.spec.granted_files();
     let changed = files.filter(|f| f.payload().is_some_and(|p| !had.contains(p.to_string().as_str())));
     changed.filter_map(|f| f.given.signal.clone()).collect()
 }
@@ -55,7 +57,7 @@ fn signals(before: &str, task: &Task) -> BTreeSet<Signal> {
 /// The task's files; `None` while data is on its way. `in_place`: what is there is what it should be.
 fn host_files(order: &Order, in_place: bool, node: &NodeFacts) -> Result<Option<Vec<HostFile>>, EngineError> {
     let mut files = Vec::new();
-    for file in order.task.spec.container.granted_files() {
+    for file in order.task.spec.granted_files() {
         let content = content(order, &file, node);
         let data = match content {
             Ok(data) => Some(data),
@@ -89,21 +91,22 @@ fn content(order: &Order, file: &GrantedFile<'_>, node: &NodeFacts) -> Result<Da
     let Some(Templating::Golang) = file.given.templating else { return Ok(data.clone()) };
     let template = Template::parse(data.expose()).map_err(|e| NoContent::Template(e.to_string()))?;
     let named = |target: &str, of: fn(&Dependency) -> bool| {
-        let mut files = order.task.spec.container.granted_files();
+        let mut files = order.task.spec.granted_files();
         let found = files.find(|f| of(&f.of) && f.target.path.as_str() == target);
         found
             .ok_or_else(|| NoContent::Template(format!("the template uses a target that its task has not: {target:?}")))
     };
     let end = limits::CONFIG_BYTES_END;
     let mut bytes = 0;
-    let container = node.container(&order.task).map_err(|e| NoContent::Template(e.to_string()))?;
+    let container = order.task.spec.container().map(|c| node.filled(&order.task, c)).transpose();
+    let container = container.map_err(|e| NoContent::Template(e.to_string()))?;
     let filled = template.render(|value| {
         let put = match value {
             TemplateValue::Secret(t) => raw(&named(t, |of| matches!(of, Dependency::Secret(_)))?)?.expose().to_vec(),
             TemplateValue::Config(t) => raw(&named(t, |of| matches!(of, Dependency::Config(_)))?)?.expose().to_vec(),
             TemplateValue::Env(name) => {
                 // The last one counts, as for the container.
-                let env = container.env.iter().rev().filter_map(|line| line.split_once('='));
+                let env = container.iter().flat_map(|c| c.env.iter().rev()).filter_map(|line| line.split_once('='));
                 env.filter(|(key, _)| key == name)
                     .map(|(_, value)| value.as_bytes().to_vec())
                     .next()
@@ -130,10 +133,11 @@ impl Runner {
 
     /// Puts the task's files where they belong, and says what to mount. `None` while data is on its way from a manager.
     pub(crate) async fn place_files(&mut self, order: &Order) -> Result<Option<Vec<FileMount>>, EngineError> {
-        if order.task.spec.container.dependencies().next().is_none() {
+        if order.task.spec.dependencies().next().is_none() {
             return Ok(Some(Vec::new()));
         }
-        order.task.spec.container.check_targets().map_err(|e| EngineError::Refused(e.to_string()))?;
+        let container = order.task.spec.container();
+        container.map_or(Ok(()), ContainerSpec::check_targets).map_err(|e| EngineError::Refused(e.to_string()))?;
         let (files, place, note) = (self.context.engine.files(), self.place(order)?, note(&order.task));
         let in_place = files.mark_of(&place).await?.as_ref() == Some(&note);
         let node = self.node_facts(order).await?;
@@ -148,7 +152,7 @@ impl Runner {
     /// Brings the files of a task that runs to the versions that it should have now, and tells the container. Those of a task
     /// that has ended are removed.
     pub(crate) async fn keep_files(&mut self, order: &Order) -> Result<(), EngineError> {
-        if order.task.spec.container.dependencies().next().is_none() {
+        if order.task.spec.dependencies().next().is_none() {
             return Ok(());
         }
         let runs = matches!(&self.seen, Seen::Present(c) if c.phase == ContainerPhase::Running);
@@ -193,7 +197,7 @@ impl Runner {
 
     /// Removes the task's files, once.
     pub(crate) async fn remove_files(&mut self, order: &Order) -> Result<(), EngineError> {
-        if self.files.removed || order.task.spec.container.dependencies().next().is_none() {
+        if self.files.removed || order.task.spec.dependencies().next().is_none() {
             return Ok(());
         }
         self.context.engine.files().remove(&self.place(order)?).await?;

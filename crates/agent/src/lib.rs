@@ -1,6 +1,6 @@
 //! The agent of one node: it makes the node's containers match the tasks that managers assigned to it.
 //!
-//! **Owns** the way from assignments to containers: a session with some manager ([`Link`]), the assignment set and how new it
+//! **Owns** the way from assignments to containers and plugins of the engine: a session with some manager ([`Link`]), the assignment set and how new it
 //! is ([`Position`]), the state machine of each task ([`step`]), adoption and clean-up of containers, status reports that
 //! are resent until they are acknowledged, and the output of tasks for whoever asked for it, and the commands that managers
 //! run in the containers of its own tasks, and in no others (`exec`).
@@ -12,7 +12,7 @@
 //! that does not carry the label of its node ([`NODE_LABEL`]).
 //!
 //! How it is put together: a `worker` holds the set and every task's status, writes them to disk, and only then acts; one
-//! `runner` for each task asks the pure [`step`] function what to do and does it; a `watcher` follows the engine's
+//! `runner` for each task (for one that is a plugin, that of `plugin`) asks the pure [`step`] function what to do and does it; a `watcher` follows the engine's
 //! events; a `session` talks to the managers.
 
 #![forbid(unsafe_code)]
@@ -24,6 +24,7 @@ mod link;
 mod logs;
 mod names;
 mod outbox;
+mod plugin;
 mod runner;
 mod saved;
 mod session;
@@ -87,6 +88,7 @@ pub(crate) struct Context {
     pub(crate) engine: Arc<dyn Engine>,
     pub(crate) link: Arc<dyn Link>,
     pub(crate) exec: exec::Room,
+    pub(crate) plugins: plugin::Locks,
 }
 
 // === impl AgentConfig ===
@@ -120,7 +122,8 @@ impl Agent {
         tasks: &Tasks,
     ) -> Result<Agent, SavedError> {
         let saved = saved::read(&*seams.disk, &config.state_file).await?;
-        let context = Arc::new(Context { config, seams, engine, link, exec: exec::Room::default() });
+        let (exec, plugins) = (exec::Room::default(), plugin::Locks::default());
+        let context = Arc::new(Context { config, seams, engine, link, exec, plugins });
         let group = tasks.child();
         let view = Arc::new(Mutex::new(Vec::new()));
         let (worker, handle) = worker::Worker::new(Arc::clone(&context), saved, group.clone(), Arc::clone(&view));
@@ -154,12 +157,15 @@ impl Agent {
     }
 }
 
-/// Stops and removes every container of this node with the files it was given, and forgets its assignments: what is left to do once a node has left its
+/// Stops and removes every container of this node with the files it was given, removes the plugins that were installed for its
+/// tasks, and forgets its assignments: what is left to do once a node has left its
 /// cluster. The agent must be stopped before.
 ///
 /// # Errors
 /// The first failure of the engine; what could be removed is removed all the same.
 pub async fn remove_everything(config: &AgentConfig, seams: &Seams, engine: &dyn Engine) -> Result<(), EngineError> {
+    // Only the state file knows of them. One that cannot be read was said so of when the agent was started.
+    let plugins = saved::read(&*seams.disk, &config.state_file).await.map(|saved| saved.plugins).unwrap_or_default();
     // A state file that cannot be removed only names tasks that are not there any more.
     if let Err(error) = seams.disk.remove(&config.state_file).await {
         tracing::warn!("cannot remove {}: {error}", config.state_file.display());
@@ -172,6 +178,12 @@ pub async fn remove_everything(config: &AgentConfig, seams: &Seams, engine: &dyn
         };
         if let Err(error) = removed.await {
             tracing::warn!(container = container.name, "cannot remove it: {error}");
+            first_error.get_or_insert(error);
+        }
+    }
+    for (name, owned) in &plugins.0 {
+        if let Err(error) = plugin::remove(engine, name, owned).await {
+            tracing::warn!(plugin = name, "cannot remove it: {error}");
             first_error.get_or_insert(error);
         }
     }

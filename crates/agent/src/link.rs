@@ -1,7 +1,7 @@
 //! The way to a manager.
 
 use async_trait::async_trait;
-use model::{GossipKey, NodeTls, Role};
+use model::{GossipKey, NodeTls, RaftTicks, Role};
 use std::time::Duration;
 use tokio::sync::watch;
 use tonic::transport::Channel;
@@ -57,4 +57,8 @@ pub struct SessionInfo {
     pub certificate_after: u64,
     /// Log index of the cluster's last change, as of all this: what an older one says is out of date.
     pub cluster_version: u64,
+    /// Managers mark certificates that they grant: one without a mark should be renewed.
+    pub certificate_marked: bool,
+    /// How patient managers are with each other, for when this node starts as one; `None` when the manager did not say.
+    pub raft_ticks: Option<RaftTicks>,
 }

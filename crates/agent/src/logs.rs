@@ -20,8 +20,6 @@ use tonic::transport::Channel;
 
 /// Subscriptions served at once.
 const SUBSCRIPTIONS_MAX: usize = 64;
-/// Pause before subscriptions are asked for again after a failure.
-const RETRY: Duration = Duration::from_secs(1);
 /// Batches between the engine and the manager: a manager that reads slowly slows the engine's stream.
 const BATCHES_AHEAD: usize = 4;
 /// A batch is sent when it has so many lines, ...
@@ -35,17 +33,8 @@ const CONTAINER_POLL: Duration = Duration::from_millis(500);
 
 type Output = BoxStream<'static, Result<LogChunk, engine::EngineError>>;
 
-/// Serves subscriptions as long as the session lasts. Never ends on its own: a manager without logs is still a manager.
-pub(crate) async fn serve(context: &Arc<Context>, worker: &Handle, channel: &Channel, session_id: &str, group: &Tasks) {
-    loop {
-        if let Err(status) = listen(context, worker, channel, session_id, group).await {
-            tracing::debug!("no log subscriptions: {status}");
-        }
-        tokio::time::sleep(RETRY).await;
-    }
-}
-
-async fn listen(
+/// Serves subscriptions for as long as the manager hands them out.
+pub(crate) async fn listen(
     context: &Arc<Context>,
     worker: &Handle,
     channel: &Channel,

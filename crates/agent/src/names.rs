@@ -69,7 +69,7 @@ mod tests {
     }
 
     fn container(task: &Task) -> NewContainer {
-        new_container(task, task.node_id.as_ref().unwrap(), task.spec.container.clone())
+        new_container(task, task.node_id.as_ref().unwrap(), task.spec.container().unwrap().clone())
     }
 
     #[test]
@@ -91,7 +91,7 @@ mod tests {
         let mut task = a_task(7);
         let resources = ResourceRequirements { swap_bytes: Some(5), memory_swappiness: Some(6), ..Default::default() };
         let mut spec = TaskSpec { resources: Some(resources), ..TaskSpec::default() };
-        spec.container.env = vec!["A=1".into()];
+        spec.container_mut().unwrap().env = vec!["A=1".into()];
         task.spec = Arc::new(spec);
         task.generic = vec![GenericResource::Named { kind: "gpu".into(), value: "u1".into() }];
         let made = container(&task);

@@ -194,8 +194,11 @@ impl Runner {
     async fn prepare(&mut self, order: &Order) -> Result<(), EngineError> {
         let context = Arc::clone(&self.context);
         let Context { engine, config, .. } = &*context;
+        let Some(spec) = order.task.spec.container() else {
+            return Err(EngineError::Refused("the task is no container".into()));
+        };
         let node = self.node_facts(order).await?;
-        let spec = node.container(&order.task).map_err(|e| EngineError::Refused(e.to_string()))?;
+        let spec = node.filled(&order.task, spec).map_err(|e| EngineError::Refused(e.to_string()))?;
         let mut container = names::new_container(&order.task, &config.node_id, spec.into_owned());
         let auth = container.spec.registry_auth.as_ref().map(|a| a.0.as_str());
         let mut orders = self.orders.clone();

@@ -1,5 +1,6 @@
-//! What an agent keeps on disk: its assignments with the status that each has reached.
+//! What an agent keeps on disk: its assignments with the status that each has reached, and which plugins it installed.
 
+use crate::plugin::owned::OwnedPlugins;
 use crate::set::Position;
 use bytes::Bytes;
 use model::Task;
@@ -17,6 +18,9 @@ pub(crate) struct Saved {
     pub(crate) position: Option<Position>,
     /// With the agent's own status in place of the managers'.
     pub(crate) tasks: Vec<Task>,
+    /// What it installed in the engine; agents that knew no plugins wrote nothing of it.
+    #[serde(default)]
+    pub(crate) plugins: OwnedPlugins,
 }
 
 /// The state file cannot be used.
@@ -74,8 +78,36 @@ pub(crate) async fn write(
     path: &Path,
     position: Option<Position>,
     tasks: Vec<Task>,
+    plugins: OwnedPlugins,
 ) -> std::io::Result<()> {
-    let bytes = rmp_serde::to_vec_named(&Saved { version: VERSION, position, tasks }).map_err(std::io::Error::other)?;
+    let saved = Saved { version: VERSION, position, tasks, plugins };
+    let bytes = rmp_serde::to_vec_named(&saved).map_err(std::io::Error::other)?;
     // Environment variables of containers often hold passwords.
     disk.write_atomic(path, Bytes::from(bytes), 0o600).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plugin::owned::{Claim, Claimed};
+    use crate::testing::a_plugin_task;
+
+    #[test]
+    fn what_agents_wrote_that_knew_no_plugins_is_read_and_plugins_are_kept() {
+        #[derive(Serialize)]
+        struct Before {
+            version: u32,
+            position: Option<Position>,
+            tasks: Vec<Task>,
+        }
+        let task = a_plugin_task(1, "net", "registry/net:1");
+        let before = Before { version: VERSION, position: None, tasks: vec![task.clone()] };
+        let bytes = rmp_serde::to_vec_named(&before).unwrap();
+        let mut saved: Saved = model::persisted::decode(&bytes).unwrap();
+        assert_eq!((saved.tasks.len(), &saved.plugins), (1, &OwnedPlugins::default()));
+        let claim = Claim { name: "net:latest".into(), service: task.service_id, task: task.id, found: None };
+        assert_eq!(saved.plugins.claim(claim, |_| false), Claimed::Granted);
+        let bytes = rmp_serde::to_vec_named(&saved).unwrap();
+        assert_eq!(model::persisted::decode::<Saved>(&bytes).unwrap(), saved);
+    }
 }

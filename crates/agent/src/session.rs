@@ -5,12 +5,13 @@ use crate::outbox::BATCH_MAX;
 use crate::set::{Outcome, Parts, Update};
 use crate::worker::Handle;
 use crate::{Context, SessionInfo, exec, logs};
-use model::{GossipKey, NodeDescription, NodeTls, Role};
+use model::{GossipKey, NodeDescription, NodeTls, RaftTicks, Role};
 use parking_lot::Mutex;
 use rpc::proto::dispatcher as proto;
 use rpc::proto::dispatcher::dispatcher_client::DispatcherClient;
 use rpc::proto::dispatcher::session_request::Body;
 use seams::{RandExt as _, Tasks};
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
@@ -38,6 +39,8 @@ const ASK_AGAIN: Duration = Duration::from_millis(50);
 /// Limits of the period that a manager may ask heartbeats for.
 const HEARTBEAT_MIN: Duration = Duration::from_millis(50);
 const HEARTBEAT_MAX: Duration = Duration::from_secs(60);
+/// Pause before log subscriptions and calls are asked for again.
+const LISTEN_AGAIN: Duration = Duration::from_secs(1);
 /// For a goodbye to be heard.
 const GOODBYE_TIMEOUT: Duration = Duration::from_millis(500);
 
@@ -68,6 +71,19 @@ struct Session {
     info: watch::Sender<SessionInfo>,
     /// What the managers were last told of this node.
     described: Mutex<NodeDescription>,
+}
+
+/// Listens to what a manager may not offer: one without logs or exec is still a manager, and is asked again.
+async fn again<F>(what: &str, mut listen: impl FnMut() -> F) -> Infallible
+where
+    F: Future<Output = Result<(), tonic::Status>>,
+{
+    loop {
+        if let Err(status) = listen().await {
+            tracing::debug!("no {what}: {status}");
+        }
+        tokio::time::sleep(LISTEN_AGAIN).await;
+    }
 }
 
 fn rpc(what: &'static str) -> impl Fn(tonic::Status) -> Ended {
@@ -141,6 +157,9 @@ impl Session {
         self.learn(first);
         // What only this session needs stops with it.
         let own = group.child();
+        let (context, worker) = (&self.context, &self.worker);
+        let logs = again("log subscriptions", || logs::listen(context, worker, &channel, &session_id, &own));
+        let calls = again("calls", || exec::listen(context, worker, &channel, &session_id, group));
         let ended = tokio::select! {
             biased;
             () = group.stopped() => Ended::Stopping,
@@ -150,8 +169,8 @@ impl Session {
             ended = self.follow_assignments(&channel, &session_id) => ended,
             ended = self.report(&channel, &session_id) => ended,
             () = self.context.link.outdated() => Ended::Outdated,
-            () = logs::serve(&self.context, &self.worker, &channel, &session_id, &own) => Ended::Closed("log subscriptions"),
-            () = exec::serve(&self.context, &self.worker, &channel, &session_id, group) => Ended::Closed("calls"),
+            never = logs => match never {},
+            never = calls => match never {},
         };
         own.stop();
         if let Ended::Stopping = ended {
@@ -199,6 +218,9 @@ impl Session {
             node_cert_expiry: Duration::from_secs(message.node_cert_expiry_s),
             certificate_after: message.certificate_after,
             cluster_version: message.cluster_version,
+            certificate_marked: message.certificate_marked,
+            raft_ticks: (message.raft_heartbeat_tick > 0)
+                .then(|| RaftTicks::bounded(message.raft_heartbeat_tick, message.raft_election_tick)),
         };
         self.context.link.learned(&info);
         self.info.send_if_modified(|old| std::mem::replace(old, info.clone()) != info);

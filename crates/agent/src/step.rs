@@ -214,7 +214,7 @@ fn ended(view: View<'_>, container: &ContainerState, now: Timestamp) -> TaskStat
 }
 
 fn stop(view: View<'_>, unhealthy: bool) -> Step {
-    let grace = view.task.spec.container.stop_grace_period.unwrap_or(limits::STOP_GRACE_PERIOD_DEFAULT);
+    let grace = view.task.spec.stop_grace_period();
     Step::Do(Action::Stop { grace, unhealthy })
 }
 

@@ -1,6 +1,6 @@
 //! Tasks for the tests of this crate.
 
-use model::{Meta, Task, TaskId, TaskSpec, TaskState, TaskStatus};
+use model::{Meta, PluginSpec, Task, TaskId, TaskSpec, TaskState, TaskStatus};
 use std::sync::Arc;
 
 pub(crate) fn task_id(n: u8) -> TaskId {
@@ -9,6 +9,12 @@ pub(crate) fn task_id(n: u8) -> TaskId {
 
 pub(crate) fn task_id_of(n: u64) -> TaskId {
     format!("{n:025}").parse().unwrap()
+}
+
+/// A task of the service `web` that is this plugin.
+pub(crate) fn a_plugin_task(n: u8, name: &str, remote: &str) -> Task {
+    let plugin = PluginSpec { name: name.into(), remote: remote.into(), ..PluginSpec::default() };
+    Task { spec: Arc::new(TaskSpec { runtime: plugin.into(), ..TaskSpec::default() }), ..a_task(n) }
 }
 
 /// A task of the service `web` that is assigned and should run.

@@ -3,6 +3,8 @@
 
 use crate::files::Granted;
 use crate::outbox::Outbox;
+use crate::plugin::owned::{Claim, Claimed, OwnedPlugin, OwnedPlugins};
+use crate::plugin::{self, PluginRunner};
 use crate::runner::{self, Order, Runner};
 use crate::saved::{self, Saved};
 use crate::set::{AssignmentSet, Outcome, Position, Update};
@@ -39,6 +41,12 @@ pub(crate) enum Input {
     OrphanDone(String),
     /// The tasks whose files are on this machine.
     FilesListed(Vec<String>),
+    /// A task wants to install a plugin; the answer comes once it is on disk.
+    Claim(Claim, oneshot::Sender<Claimed>),
+    /// What a task found of a plugin that it tried to install.
+    PluginFound { name: String, task: TaskId, id: Option<String> },
+    /// A plugin that no task needs was removed, or could not be.
+    PluginLeft { name: String, removed: bool },
 }
 
 /// How others reach the worker.
@@ -49,6 +57,7 @@ pub(crate) struct Handle {
     position: Arc<Mutex<Option<Position>>>,
     granted: Arc<Mutex<Vec<PayloadId>>>,
     view: Arc<Mutex<Vec<Task>>>,
+    plugins: Arc<Mutex<OwnedPlugins>>,
 }
 
 pub(crate) struct Worker {
@@ -65,6 +74,8 @@ pub(crate) struct Worker {
     files_swept: bool,
     /// Containers being removed because no task explains them.
     orphans: BTreeSet<String>,
+    /// The plugins that were installed for tasks of this node.
+    plugins: OwnedPlugins,
     changes: Arc<Semaphore>,
 }
 
@@ -79,6 +90,7 @@ struct Running {
 struct Effects {
     dirty: bool,
     replies: Vec<(oneshot::Sender<Outcome>, Outcome)>,
+    claimed: Vec<(oneshot::Sender<Claimed>, Claimed)>,
     reports: Vec<(TaskId, TaskStatus)>,
     /// Tasks that a manager sent.
     put: Vec<TaskId>,
@@ -111,6 +123,29 @@ impl Handle {
         self.granted.lock().clone()
     }
 
+    /// Asks for a plugin; `None` when the agent stops.
+    pub(crate) async fn claim(&self, claim: Claim) -> Option<Claimed> {
+        let (reply, claimed) = oneshot::channel();
+        self.send(Input::Claim(claim, reply)).await;
+        claimed.await.ok()
+    }
+
+    /// Whose the plugin of that name is.
+    pub(crate) fn plugin(&self, name: &str) -> Option<OwnedPlugin> {
+        self.plugins.lock().0.get(name).cloned()
+    }
+
+    /// True when the other task is active, and newer than this one.
+    pub(crate) fn outlives(&self, other: &TaskId, task: &Task) -> bool {
+        self.task(other).is_some_and(|other| is_newer(&other, task))
+    }
+
+    /// True when another active task of the same service is the plugin of that name.
+    pub(crate) fn has_another(&self, task: &Task, name: &str) -> bool {
+        let is_one = |t: &Task| t.id != task.id && t.service_id == task.service_id && t.is_active();
+        self.view.lock().iter().any(|t| is_one(t) && t.spec.plugin().is_some_and(|p| p.local_name() == name))
+    }
+
     /// A task of this node with the agent's status.
     pub(crate) fn task(&self, id: &TaskId) -> Option<Task> {
         let view = self.view.lock();
@@ -129,7 +164,9 @@ impl Worker {
     ) -> (Worker, Handle) {
         let (sender, inputs) = mpsc::channel(INPUTS_MAX);
         let position = Arc::new(Mutex::new(saved.position));
-        let handle = Handle { inputs: sender, outbox: Arc::default(), position, granted: Arc::default(), view };
+        let plugins = Arc::new(Mutex::new(saved.plugins.clone()));
+        let handle =
+            Handle { inputs: sender, outbox: Arc::default(), position, granted: Arc::default(), view, plugins };
         let tasks = saved.tasks.into_iter().map(|t| (t.id.clone(), t)).collect();
         let worker = Worker {
             context,
@@ -141,6 +178,7 @@ impl Worker {
             synced: false,
             files_swept: false,
             orphans: BTreeSet::new(),
+            plugins: saved.plugins,
             changes: Arc::new(Semaphore::new(runner::CHANGES_AT_ONCE)),
         };
         (worker, handle)
@@ -219,6 +257,20 @@ impl Worker {
                 self.orphans.remove(&id);
             }
             Input::FilesListed(tasks) => self.sweep_files(tasks),
+            Input::Claim(claim, reply) => {
+                let claimed = self.claim(claim);
+                effects.dirty |= claimed == Claimed::Granted;
+                effects.claimed.push((reply, claimed));
+            }
+            Input::PluginFound { name, task, id } => {
+                self.plugins.found(&name, &task, id);
+                effects.dirty = true;
+            }
+            Input::PluginLeft { name, removed: true } => effects.dirty |= self.plugins.0.remove(&name).is_some(),
+            // Tried again when the engine is looked at next.
+            Input::PluginLeft { name, removed: false } => {
+                self.plugins.0.get_mut(&name).into_iter().for_each(|o| o.leaving = false);
+            }
         }
     }
 
@@ -226,7 +278,8 @@ impl Worker {
     /// missing after a restart without managers.
     async fn save(&self) {
         let Context { config, seams, .. } = &*self.context;
-        if let Err(error) = saved::write(&*seams.disk, &config.state_file, self.set.position, self.tasks()).await {
+        let (tasks, plugins) = (self.tasks(), self.plugins.clone());
+        if let Err(error) = saved::write(&*seams.disk, &config.state_file, self.set.position, tasks, plugins).await {
             tracing::error!("cannot write the agent's state file {}: {error}", config.state_file.display());
         }
     }
@@ -244,6 +297,7 @@ impl Worker {
         // In this order: a session that asks from this position must not say that it has what was revoked before it.
         *self.handle.granted.lock() = self.set.data.keys().cloned().collect();
         *self.handle.position.lock() = self.set.position;
+        self.handle.plugins.lock().clone_from(&self.plugins);
         if effects.set_changed {
             self.give_orders();
         }
@@ -257,6 +311,13 @@ impl Worker {
         for (reply, outcome) in effects.replies {
             // A session that ended meanwhile does not need it.
             let _ = reply.send(outcome);
+        }
+        for (reply, claimed) in effects.claimed {
+            // A task that is not wanted any more has stopped waiting.
+            let _ = reply.send(claimed);
+        }
+        if effects.set_changed || effects.dirty || effects.listed.is_some() {
+            self.sweep_plugins();
         }
         if let Some(containers) = effects.listed {
             self.sweep(containers);
@@ -294,8 +355,15 @@ impl Worker {
 
     fn start_runner(&self, order: Order) -> Running {
         let status = order.task.status.clone();
+        let is_plugin = order.task.spec.plugin().is_some();
         let (orders, order_rx) = watch::channel(order);
         let poke = Arc::new(Notify::new());
+        if is_plugin {
+            let (context, handle) = (Arc::clone(&self.context), self.handle.clone());
+            let runner = PluginRunner::new(context, order_rx, Arc::clone(&poke), handle, status.clone());
+            self.group.spawn("agent plugin", runner.run());
+            return Running { orders, poke, status };
+        }
         let runner = Runner::new(
             Arc::clone(&self.context),
             order_rx,
@@ -376,6 +444,50 @@ impl Worker {
             }
         });
     }
+}
+
+// === Plugins ===
+
+impl Worker {
+    fn claim(&mut self, claim: Claim) -> Claimed {
+        let Some(task) = self.set.tasks.get(&claim.task).cloned() else { return Claimed::Leaving };
+        let outlives = |other: &TaskId| {
+            let running = self.running.get(other).map(|r| &r.status);
+            let other = self.set.tasks.get(other);
+            other.zip(running).is_some_and(|(other, status)| !status.state.is_terminal() && is_newer(other, &task))
+        };
+        self.plugins.claim(claim, outlives)
+    }
+
+    /// Removes the plugins that no task of this node needs: none in the set that is to be kept, and none that still has to
+    /// disable its own.
+    fn sweep_plugins(&mut self) {
+        if !self.synced || self.plugins.0.is_empty() {
+            return;
+        }
+        let kept = self.set.tasks.values().filter(|t| t.desired != TaskState::Remove && t.spec.plugin().is_some());
+        let ends = self.running.values().filter(|r| !r.status.state.is_terminal());
+        let ends = ends.map(|r| Arc::clone(&r.orders.borrow().task)).filter(|t| t.spec.plugin().is_some());
+        let needing: Vec<Task> = kept.cloned().chain(ends.map(|t| Task::clone(&t))).collect();
+        for name in self.plugins.unneeded(needing.iter()) {
+            let Some(owned) = self.plugins.0.get_mut(&name) else { continue };
+            owned.leaving = true;
+            let (owned, context, handle) = (owned.clone(), Arc::clone(&self.context), self.handle.clone());
+            self.group.spawn("agent plugin", async move {
+                let _lock = context.plugins.of(&name).await;
+                let removed = plugin::remove(&*context.engine, &name, &owned).await;
+                if let Err(error) = &removed {
+                    tracing::warn!(plugin = name, "cannot remove it yet: {error}");
+                }
+                handle.send(Input::PluginLeft { name, removed: removed.is_ok() }).await;
+            });
+        }
+    }
+}
+
+/// True when `other` is active and was made after `task`.
+fn is_newer(other: &Task, task: &Task) -> bool {
+    other.is_active() && (other.meta.created_at, &other.id) > (task.meta.created_at, &task.id)
 }
 
 fn newer<'a>(a: &'a TaskStatus, b: &'a TaskStatus) -> &'a TaskStatus {

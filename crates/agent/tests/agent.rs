@@ -5,7 +5,7 @@ mod common;
 use common::{World, label_of, node_id, task, task_id, wanted};
 use engine::embedded::Call;
 use engine::{ContainerPhase, Engine as _, EngineError, NewContainer};
-use model::{ContainerSpec, Healthcheck, PortConfig, Protocol, PublishMode, Role, Task, TaskState};
+use model::{ContainerSpec, Healthcheck, PortConfig, Protocol, PublishMode, RaftTicks, Role, Task, TaskState};
 use rpc::proto::logs::subscription_message::Body;
 use rpc::proto::logs::{LogOptions, Subscription};
 use std::sync::Arc;
@@ -31,7 +31,7 @@ async fn a_task_comes_to_run_under_docker_swarms_name_and_labels() {
     let world = World::started(1).await;
     let mut new = task(1, "web:1");
     let spec = Arc::make_mut(&mut new.spec);
-    spec.container.labels = [("mine".to_owned(), "1".to_owned())].into();
+    spec.container_mut().unwrap().labels = [("mine".to_owned(), "1".to_owned())].into();
     new.host_ports = vec![PortConfig {
         name: String::new(),
         protocol: Protocol::Tcp,
@@ -130,7 +130,7 @@ async fn how_tasks_end_and_what_is_said_of_it() {
     let with_health = |n, image: &str| {
         let mut task = task(n, image);
         let healthcheck = Some(Healthcheck { test: vec!["CMD".into(), "x".into()], ..Healthcheck::default() });
-        Arc::make_mut(&mut task.spec).container.healthcheck = healthcheck;
+        Arc::make_mut(&mut task.spec).container_mut().unwrap().healthcheck = healthcheck;
         task
     };
     let table: Vec<(Task, TaskState, &str, &str)> = vec![
@@ -163,7 +163,7 @@ async fn how_tasks_end_and_what_is_said_of_it() {
     for (n, (task, state, message, err)) in (1..).zip(&table) {
         world.until_state(n, *state).await;
         let status = world.manager().status(&task.id);
-        assert_eq!((status.message.as_str(), status.err.as_str()), (*message, *err), "{}", task.spec.container.image);
+        assert_eq!((status.message.as_str(), status.err.as_str()), (*message, *err), "{}", task.spec.origin());
         assert_in_order(&world.manager().states(&task.id));
     }
     // Healthy is later than started: it was `Starting` for the second that its health check takes.
@@ -351,6 +351,7 @@ async fn the_session_tells_the_node_about_the_cluster_and_hears_heartbeats_and_a
     assert_eq!((info.desired_role, info.heartbeat_period), (Some(Role::Worker), Duration::from_millis(500)));
     assert_eq!(info.gossip_keys.len(), 1, "a key that is no key is left out");
     assert_eq!(info.root_certificate_pem, "PEM");
+    assert_eq!(info.raft_ticks, Some(RaftTicks { heartbeat: 2, election: 30 }));
     assert_eq!(world.link.learned.lock().first(), Some(&info));
     let heartbeats = |w: &World| w.manager().told.lock().heartbeats;
     let before = heartbeats(&world);

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 fn with_container(mut task: Task, change: impl FnOnce(&mut model::ContainerSpec)) -> Task {
-    change(&mut Arc::make_mut(&mut task.spec).container);
+    change(Arc::make_mut(&mut task.spec).container_mut().unwrap());
     task
 }
 

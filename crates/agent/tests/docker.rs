@@ -20,7 +20,7 @@ const IMAGE: &str = "swarmlite-agent-test:1";
 
 fn a_task(n: u8, script: &str) -> Task {
     let mut task = task(n, IMAGE);
-    let container = &mut Arc::make_mut(&mut task.spec).container;
+    let container = Arc::make_mut(&mut task.spec).container_mut().unwrap();
     container.command = vec!["/bin/sh".into(), "-c".into()];
     container.args = vec![script.into()];
     container.stop_grace_period = Some(Duration::from_secs(1));
@@ -74,7 +74,7 @@ async fn tasks_run_survive_their_agent_and_leave_nothing() {
 }
 
 fn with_container(mut task: Task, change: impl FnOnce(&mut ContainerSpec)) -> Task {
-    change(&mut Arc::make_mut(&mut task.spec).container);
+    change(Arc::make_mut(&mut task.spec).container_mut().unwrap());
     task
 }
 

@@ -44,7 +44,7 @@ fn reference(n: u8, version: u64, target: FileTarget) -> SecretReference {
 /// Prints the version of the first secret when it is told to.
 fn a_task(n: u8, version: u64) -> Task {
     let mut task = task(n, IMAGE);
-    let container = &mut Arc::make_mut(&mut task.spec).container;
+    let container = Arc::make_mut(&mut task.spec).container_mut().unwrap();
     container.command = vec!["/bin/sh".into(), "-c".into()];
     container.args =
         vec!["trap 'cat /run/secrets/key /abs/key' USR1; cat /run/secrets/key; while true; do sleep 0.1; done".into()];

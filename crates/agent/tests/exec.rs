@@ -179,8 +179,8 @@ async fn the_details_of_output_come_with_its_first_line_when_they_are_asked_for(
     let world = World::started(1).await;
     let mut task = task(1, "lines:300");
     let mut spec = (*task.spec).clone();
-    spec.container.env = vec!["ZONE=a b".into(), "PASSWORD=hunter2".into()];
-    spec.container.labels.insert("team".into(), "core".into());
+    spec.container_mut().unwrap().env = vec!["ZONE=a b".into(), "PASSWORD=hunter2".into()];
+    spec.container_mut().unwrap().labels.insert("team".into(), "core".into());
     let options = [("env", "ZONE,NONE"), ("labels", "team")].map(|(k, v)| (k.to_owned(), v.to_owned()));
     spec.log_driver = Some(LogDriver { name: "json-file".into(), options: options.into() });
     task.spec = Arc::new(spec);

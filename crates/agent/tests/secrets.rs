@@ -35,7 +35,7 @@ fn has(world: &World, ids: &[PayloadId]) {
 /// A task with the secret in this version, and the config.
 fn using(mut task: Task, version: u64) -> Task {
     let file = |path: &str| FileTarget { path: path.parse().unwrap(), uid: 1, gid: 2, mode: FileMode::DEFAULT };
-    let container = &mut Arc::make_mut(&mut task.spec).container;
+    let container = Arc::make_mut(&mut task.spec).container_mut().unwrap();
     container.secrets = vec![SecretReference {
         secret_id: "s".repeat(25).parse().unwrap(),
         secret_name: "key".parse().unwrap(),
@@ -209,7 +209,7 @@ async fn attack_23_targets_in_each_other_s_way_never_reach_the_engine() {
     let world = World::started(1).await;
     has(&world, &[secret(1), config()]);
     let mut bad = using(task(1, "web"), 1);
-    let container = &mut Arc::make_mut(&mut bad.spec).container;
+    let container = Arc::make_mut(&mut bad.spec).container_mut().unwrap();
     let ConfigTarget::File(target) = &mut container.configs[0].target else { panic!("it is a file") };
     target.path = "/run/secrets/key".parse().unwrap();
     world.manager().assign(1, vec![bad]);

@@ -154,12 +154,12 @@ pub(crate) async fn update(api: &Api, mut request: Request) -> Result<Reply, Fai
     }
     let (store, snapshot) = api.read_to_write().await?;
     let mut cluster = Cluster::clone(snapshot.cluster().ok_or_else(no_cluster)?);
-    let (ca_config, expiry) = (sent.ca_config.clone(), cluster.spec.node_cert_expiry);
+    let (ca_config, before) = (sent.ca_config.clone(), cluster.spec.clone());
     cluster.spec = convert::apply_swarm_spec(sent, cluster.spec)?;
     if version != cluster.meta.version {
         return Err(Failure::out_of_sequence());
     }
-    let mut cluster = swarm_ca::follow(api, &ca_config, expiry, cluster)?;
+    let mut cluster = swarm_ca::follow(api, &ca_config, &before, cluster).await?;
     let rand = &api.deps().seams.rand;
     lock::follow_spec(&mut cluster, request.query.is_on("rotateManagerUnlockKey"), &**rand);
     for (rotate, token) in [

@@ -13,6 +13,7 @@ use gather::{Gather, Source};
 use http::{HeaderValue, header};
 use http_body::Frame;
 use http_body_util::{BodyExt as _, StreamBody};
+use model::TaskSpec;
 use store::Snapshot;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -66,13 +67,19 @@ fn find(snapshot: &Snapshot, whose: Whose<'_>) -> Result<(Source, bool), Failure
     match whose {
         Whose::Service(what) => {
             let service = lookup::service(snapshot, what)?;
-            Ok((Source::Service(service.id.clone()), service.spec.task.container.tty))
+            Ok((Source::Service(service.id.clone()), tty(&service.spec.task)?))
         }
         Whose::Task(what) => {
             let task = lookup::task(snapshot, what)?;
-            Ok((Source::Task(task.id.clone()), task.spec.container.tty))
+            Ok((Source::Task(task.id.clone()), tty(&task.spec)?))
         }
     }
+}
+
+/// Whether its output comes from a terminal; a plugin has none.
+fn tty(spec: &TaskSpec) -> Result<bool, Failure> {
+    let container = spec.container().ok_or_else(Failure::no_output)?;
+    Ok(container.tty)
 }
 
 /// Lines from the end; `None` for all.

@@ -67,7 +67,9 @@ pub(crate) fn propose_failure(e: ProposeError) -> Failure {
     match e {
         ProposeError::Conflict(conflict) => conflict_failure(conflict),
         ProposeError::TooLarge(too_large) => Failure::rpc(Code::InvalidArgument, too_large),
-        ProposeError::NoLeader { .. } | ProposeError::Unknown { .. } => Failure::new(500, e),
+        ProposeError::NoLeader { .. } | ProposeError::Unknown { .. } | ProposeError::Deposed { .. } => {
+            Failure::new(500, e)
+        }
         ProposeError::NotManager => Failure::new(503, errors::MANAGER_NOT_READY),
     }
 }

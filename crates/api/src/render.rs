@@ -4,6 +4,7 @@ use bytes::{BufMut as _, Bytes, BytesMut};
 use model::{ClusterId, Service, ServiceId, Task, TaskId};
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use store::Snapshot;
 
 /// Rendered bytes that are kept. Enough for some thousands of objects; beyond it the cache starts over.
@@ -35,17 +36,17 @@ impl Rendered {
         self.tasks.lock().get(&t.id, t.meta.version, || encode(&crate::convert::task(t)))
     }
 
-    /// All services of a snapshot as a list.
+    /// All services of a snapshot as a list: those that Docker shows to who asks for no runtime.
     pub(crate) fn all_services(&self, snapshot: &Snapshot) -> Bytes {
         let Some(cluster) = snapshot.cluster().map(|c| c.id.clone()) else {
-            return list(snapshot.services().map(|s| self.service(s)));
+            return list(containers(snapshot).map(|s| self.service(s)));
         };
         let index = snapshot.index();
         if let Some((_, _, bytes)) = self.all_services.lock().as_ref().filter(|(c, i, _)| *c == cluster && *i == index)
         {
             return bytes.clone();
         }
-        let bytes = list(snapshot.services().map(|s| self.service(s)));
+        let bytes = list(containers(snapshot).map(|s| self.service(s)));
         if bytes.len() <= CACHED_BYTES_MAX {
             *self.all_services.lock() = Some((cluster, index, bytes.clone()));
         }
@@ -77,6 +78,10 @@ impl<K: Ord + Clone> Cache<K> {
         }
         bytes
     }
+}
+
+fn containers(snapshot: &Snapshot) -> impl Iterator<Item = &Arc<Service>> {
+    snapshot.services().filter(|s| s.spec.task.container().is_some())
 }
 
 fn encode(value: &impl serde::Serialize) -> Bytes {

@@ -324,7 +324,7 @@ pub(crate) async fn check_granted(
     spec: &ServiceSpec,
     tx: &mut Transaction,
 ) -> Result<(), Failure> {
-    let container = &spec.task.container;
+    let Some(container) = spec.task.container() else { return Ok(()) };
     if are_there(behind, container).is_err() {
         are_there(&api.read_to_write().await?.1, container)?;
     }

@@ -86,7 +86,7 @@ impl Asked {
 
 /// The credentials that stay when the client sends none.
 fn kept_auth(old: &Service, from: &str) -> Result<Option<RegistryAuth>, Failure> {
-    let of = |spec: &ServiceSpec| spec.task.container.registry_auth.clone();
+    let of = |spec: &ServiceSpec| spec.task.registry_auth().cloned();
     match from {
         "" | "spec" => Ok(of(&old.spec)),
         "previous-spec" => match &old.previous_spec {

@@ -44,7 +44,7 @@ fn matches(s: &Service, filters: &Filters) -> bool {
         && filters.any("id", |id| s.id.as_str().starts_with(id))
         && filters.labels("label", &s.spec.labels)
         && filters.any("mode", |m| m == s.spec.mode.as_str())
-        && filters.any("runtime", |r| r == "container")
+        && convert::is_of_runtime(filters, &s.spec.task)
 }
 
 /// How many of a service's tasks run, as SwarmKit counts (manager/controlapi, `ListServiceStatuses`); but what a node did
@@ -140,10 +140,8 @@ fn new_service(api: &Api, spec: ServiceSpec, at: Timestamp) -> Service {
 /// Refuses a service that wants more of its nodes than the swarm's policy lets it have, and makes the transaction depend on
 /// that policy.
 pub(crate) async fn check_host_access(api: &Api, spec: &ServiceSpec, tx: &mut Transaction) -> Result<(), Failure> {
-    let wanted = &spec.task.container.host_access;
-    if *wanted == HostAccess::default() {
-        return Ok(());
-    }
+    let wanted = spec.task.container().map(|c| &c.host_access).filter(|h| **h != HostAccess::default());
+    let Some(wanted) = wanted else { return Ok(()) };
     let (_, snapshot) = api.read_to_write().await?;
     let cluster = snapshot.cluster().ok_or_else(no_cluster)?;
     cluster.spec.policy.host.check(wanted).map_err(Failure::denied)?;

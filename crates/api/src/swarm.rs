@@ -25,9 +25,21 @@ pub trait Swarm: Send + Sync + 'static {
     /// caller proposes it; the leader finishes the change when every node has moved over.
     ///
     /// # Errors
-    /// [`SwarmError::Invalid`] when the given root cannot be used.
-    fn begin_rotation(&self, _cluster: &model::Cluster, _new_root: NewRoot) -> Result<model::Cluster, SwarmError> {
+    /// [`SwarmError::Invalid`] when the given root cannot be used, or no authority elsewhere answers that it needs.
+    async fn begin_rotation(
+        &self,
+        _cluster: &model::Cluster,
+        _new_root: NewRoot,
+    ) -> Result<model::Cluster, SwarmError> {
         Err(SwarmError::NotInSwarm)
+    }
+    /// Whether certificates can be signed with the authorities elsewhere that this cluster's spec names: one of them must answer
+    /// for each root whose key is not in the swarm.
+    ///
+    /// # Errors
+    /// [`SwarmError::Invalid`] when none does.
+    async fn check_external_cas(&self, _cluster: &model::Cluster) -> Result<(), SwarmError> {
+        Ok(())
     }
     /// Makes a new cluster of this one node. The id is the node's.
     async fn init(&self, options: InitOptions) -> Result<NodeId, SwarmError>;
@@ -166,6 +178,11 @@ pub enum NewRoot {
         /// Its key, PEM; a secret.
         key_pem: String,
     },
+    /// A user brings its certificate; the key is an authority's elsewhere.
+    Elsewhere {
+        /// The certificate, PEM.
+        cert_pem: String,
+    },
 }
 
 impl std::fmt::Debug for NewRoot {
@@ -174,6 +191,7 @@ impl std::fmt::Debug for NewRoot {
         f.write_str(match self {
             NewRoot::Generated => "Generated",
             NewRoot::Given { .. } => "Given",
+            NewRoot::Elsewhere { .. } => "Elsewhere",
         })
     }
 }

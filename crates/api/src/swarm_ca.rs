@@ -4,8 +4,8 @@
 use crate::swarm::{NewRoot, SwarmError};
 use crate::{Api, cluster};
 use docker_api::{CaConfig, Failure, TlsInfo};
-use model::{Cluster, NodeTls};
-use std::time::Duration;
+use model::{Cluster, ClusterSpec, GrantKey, NodeTls};
+use seams::Rand;
 
 /// A root certificate or key that is longer than this is none.
 const PEM_BYTES_MAX: usize = 64 * 1024;
@@ -20,10 +20,7 @@ fn wanted(sent: &CaConfig, cluster: &Cluster) -> Result<Option<NewRoot>, Failure
         return Err(Failure::invalid(format_args!("a CA certificate or key has at most {PEM_BYTES_MAX} bytes")));
     }
     match (cert_pem.is_empty(), key_pem.is_empty()) {
-        (false, true) => Err(Failure::invalid(
-            "the key of the signing CA cert must be provided, too: external CAs are not supported by Swarmlite, which signs \
-             its certificates itself",
-        )),
+        (false, true) => Ok(Some(NewRoot::Elsewhere { cert_pem: cert_pem.to_owned() })),
         (false, false) => Ok(Some(NewRoot::Given { cert_pem: cert_pem.to_owned(), key_pem: key_pem.to_owned() })),
         // What is left out (or zero) stays as it was.
         (true, _) if sent.force_rotate == 0 || sent.force_rotate == cluster.security.force_rotate => Ok(None),
@@ -31,25 +28,42 @@ fn wanted(sent: &CaConfig, cluster: &Cluster) -> Result<Option<NewRoot>, Failure
     }
 }
 
-/// Carries out what `sent` asks of the authority. `cluster` has the new spec already, with `expiry_before` as the validity of
-/// certificates before.
-pub(crate) fn follow(
+/// Carries out what `sent` asks of the authority. `cluster` has the new spec already; `before` is the one of before.
+pub(crate) async fn follow(
     api: &Api,
     sent: &CaConfig,
-    expiry_before: Duration,
+    before: &ClusterSpec,
     mut cluster: Cluster,
 ) -> Result<Cluster, Failure> {
-    let expiry = std::mem::replace(&mut cluster.spec.node_cert_expiry, expiry_before);
+    let expiry = std::mem::replace(&mut cluster.spec.node_cert_expiry, before.node_cert_expiry);
     cluster.set_node_cert_expiry(expiry, api.now());
-    let Some(new_root) = wanted(sent, &cluster)? else { return Ok(cluster) };
-    let mut cluster = api.deps().swarm.begin_rotation(&cluster, new_root).map_err(|e| match e {
+    if !cluster.spec.external_cas.is_empty() && cluster.security.grants.is_none() {
+        cluster.security.grants = Some(grant_key(&*api.deps().seams.rand));
+    }
+    let refused = |e| match e {
         SwarmError::Invalid(why) => Failure::invalid(why),
         e => cluster::swarm_failure(e),
-    })?;
+    };
+    let swarm = &api.deps().swarm;
+    let Some(new_root) = wanted(sent, &cluster)? else {
+        // SwarmKit looks at every update; what is as it was may be unreachable just now.
+        if cluster.spec.external_cas != before.external_cas {
+            swarm.check_external_cas(&cluster).await.map_err(refused)?;
+        }
+        return Ok(cluster);
+    };
+    let mut cluster = swarm.begin_rotation(&cluster, new_root).await.map_err(refused)?;
     if sent.force_rotate != 0 {
         cluster.security.force_rotate = sent.force_rotate;
     }
     Ok(cluster)
+}
+
+/// What managers mark certificates with from the first authority elsewhere on.
+fn grant_key(rand: &dyn Rand) -> GrantKey {
+    let mut key = [0; 32];
+    rand.fill(&mut key);
+    GrantKey { key, required: false }
 }
 
 /// A new cluster makes its own root; another one is a rotation later.

@@ -2,7 +2,7 @@
 
 use crate::reply::{Reply, json_bytes};
 use crate::request::Request;
-use crate::{Api, lookup, render};
+use crate::{Api, convert, lookup, render};
 use docker_api::{Failure, Filters};
 use http::StatusCode;
 use model::{NodeId, ServiceId, Task, TaskState};
@@ -67,7 +67,7 @@ impl Wanted {
             && f.any("id", |id| t.id.as_str().starts_with(id))
             && f.any("name", |name| t.name().starts_with(name))
             && f.any("desired-state", |s| s.eq_ignore_ascii_case(t.desired.as_str()))
-            && f.any("runtime", |r| r == "container")
+            && convert::is_of_runtime(f, &t.spec)
             && f.any("_up-to-date", |yes| is_on(yes) == is_new(t))
             // Docker filters on the labels of the task itself, which are its service's.
             && (!f.has("label")

@@ -1,10 +1,13 @@
 //! Attacks on the HTTP API, named after the points of the attack list.
 
+#[path = "support/log.rs"]
+mod log;
 mod support;
 
 use async_trait::async_trait;
 use http_body_util::BodyExt as _;
 use hyper_util::rt::TokioIo;
+use log::Log;
 use model::Role;
 use parking_lot::Mutex;
 use seams::{BoxStream, Listener};
@@ -188,10 +191,8 @@ async fn attack_16_json_bombs_are_refused() {
         assert!(status == 400 && text.contains(part), "{what}: {text}");
     }
     // Where any value may stand, and in the query.
-    let any =
-        json!({"Name": "default", "CAConfig": {"ExternalCAs": ["DEEP"]}}).to_string().replace("\"DEEP\"", &deep(200));
-    let headers = format!("Content-Length: {}\r\nConnection: close\r\n", any.len());
-    let (status, text) = raw(&world, post("/swarm/update?version=1", &headers, &any).as_bytes()).await;
+    let any = json!({"Name": "web", "TaskTemplate": {"NetworkAttachmentSpec": "DEEP"}}).to_string();
+    let (status, text) = send(any.replace("\"DEEP\"", &deep(200))).await;
     assert!(status == 400 && text.contains("recursion limit exceeded"), "{text}");
     let filters = support::escape(&format!("{{\"name\":{}1{}}}", "[".repeat(200), "]".repeat(200)));
     assert_eq!(world.get(&format!("/services?filters={filters}")).await.status, 400);
@@ -541,27 +542,9 @@ async fn attack_28_only_terminals_and_builds_become_tunnels_and_what_follows_is_
     }
 }
 
-/// What is logged, all of it.
-#[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
-
-impl io::Write for Log {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
 #[tokio::test]
 async fn attack_28_credentials_and_tokens_never_reach_the_log() {
-    let log = Log::default();
-    let writer = log.clone();
-    let subscriber =
-        tracing_subscriber::fmt().with_max_level(tracing::Level::TRACE).with_writer(move || writer.clone()).finish();
-    let _while_here = tracing::subscriber::set_default(subscriber);
+    let (log, _while_here) = Log::record();
     let engine = Redirecting::start();
     let port = Port::open(&engine.world, Right::Admin);
     for request in
@@ -578,7 +561,7 @@ async fn attack_28_credentials_and_tokens_never_reach_the_log() {
     let made = world.post("/swarmlite/tokens", &json!({"Role": "manager"})).await.ok(201).json();
     let token = made["Token"].as_str().expect("a token").to_owned();
     world.get("/swarmlite/tokens").await.ok(200);
-    let text = String::from_utf8_lossy(&log.0.lock()).into_owned();
+    let text = log.text();
     assert!(text.contains("a change over the API's TCP port"), "the log is there: {text}");
     assert!(!text.contains("c2VjcmV0LW1hcmtlcg") && !text.contains(&token), "{text}");
 }

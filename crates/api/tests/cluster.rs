@@ -177,9 +177,23 @@ async fn the_swarm_is_shown_updated_and_its_tokens_rotated() {
     assert!(token.starts_with("SWMTKN-1-digest-") && token.len() == "SWMTKN-1-digest-".len() + 25, "{token}");
     let version = world.version_of("/swarm").await;
     for (field, value, says) in [
-        ("ElectionTick", 3, "Raft.ElectionTick is not supported"),
-        ("LogEntriesForSlowFollowers", 3, "Raft.LogEntriesForSlowFollowers is not supported"),
-        ("KeepOldSnapshots", 1, "Raft.KeepOldSnapshots is not supported"),
+        ("HeartbeatTick", 6, "rpc error: code = InvalidArgument desc = Raft.HeartbeatTick is 6: it must be at least 1"),
+        ("ElectionTick", -3, "rpc error: code = InvalidArgument desc = Raft.ElectionTick is -3: it must be at least 1"),
+        (
+            "ElectionTick",
+            1,
+            "rpc error: code = InvalidArgument desc = Raft.ElectionTick is 1 and Raft.HeartbeatTick is 1: the election tick must be greater",
+        ),
+        (
+            "LogEntriesForSlowFollowers",
+            100_001,
+            "rpc error: code = InvalidArgument desc = Raft.LogEntriesForSlowFollowers is 100001: a manager keeps at most 100000",
+        ),
+        (
+            "KeepOldSnapshots",
+            101,
+            "rpc error: code = InvalidArgument desc = Raft.KeepOldSnapshots is 101: a manager keeps at most 100",
+        ),
         (
             "SnapshotInterval",
             100_001,
@@ -198,6 +212,38 @@ async fn the_swarm_is_shown_updated_and_its_tokens_rotated() {
         assert_eq!(world.get("/swarm").await.json()["Spec"]["Raft"]["SnapshotInterval"], shown, "{sent} was sent");
     }
     assert_eq!(world.get("/swarm/unlockkey").await.ok(200).json(), json!({"UnlockKey": ""}));
+}
+
+#[tokio::test]
+async fn the_settings_of_raft_are_kept_and_shown() {
+    let world = manager().await;
+    let spec = world.get("/swarm").await.json()["Spec"].clone();
+    let docker = json!({
+        "SnapshotInterval": 10_000, "KeepOldSnapshots": 0, "LogEntriesForSlowFollowers": 500, "ElectionTick": 10,
+        "HeartbeatTick": 1
+    });
+    assert_eq!(spec["Raft"], docker, "Docker's defaults");
+    for (sent, shown) in [
+        // As Docker's documentation has it.
+        (json!({"ElectionTick": 3}), json!([0, 500, 3, 1])),
+        (json!({"KeepOldSnapshots": 2, "LogEntriesForSlowFollowers": 20}), json!([2, 20, 3, 1])),
+        (json!({"ElectionTick": 40, "HeartbeatTick": 4}), json!([2, 20, 40, 4])),
+        // Nothing of the old snapshots is a number like any other; the others say nothing.
+        (json!({"KeepOldSnapshots": 0, "ElectionTick": 0, "HeartbeatTick": 0}), json!([0, 20, 40, 4])),
+    ] {
+        let version = world.version_of("/swarm").await;
+        let mut spec = spec.clone();
+        spec["Raft"] = sent;
+        world.post(&format!("/swarm/update?version={version}"), &spec).await.ok(200);
+        for raft in [
+            world.get("/swarm").await.json()["Spec"]["Raft"].clone(),
+            world.get("/info").await.json()["Swarm"]["Cluster"]["Spec"]["Raft"].clone(),
+        ] {
+            let now =
+                ["KeepOldSnapshots", "LogEntriesForSlowFollowers", "ElectionTick", "HeartbeatTick"].map(|f| &raft[f]);
+            assert_eq!(json!(now), shown, "{} was sent", spec["Raft"]);
+        }
+    }
 }
 
 #[tokio::test]

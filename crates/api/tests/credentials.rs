@@ -1,31 +1,17 @@
 //! Credentials for a registry are kept with the service, and are in nothing that anybody is shown.
 
+#[path = "support/log.rs"]
+mod log;
 mod support;
 
 use base64::Engine as _;
 use http_body_util::{BodyExt as _, Full};
 use hyper_util::rt::TokioIo;
-use model::{Meta, RegistryAuth, Task, TaskState, TaskStatus};
-use parking_lot::Mutex;
+use log::Log;
+use model::{RegistryAuth, TaskState};
 use serde_json::{Value, json};
-use std::io;
-use std::sync::Arc;
 use store::StoreClient as _;
-use support::{World, id, manager, minimal, node_id};
-
-/// What is logged, all of it.
-#[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
-
-impl io::Write for Log {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
+use support::{World, manager, minimal};
 
 async fn send(world: &World, path: &str, spec: &Value, auth: &str) -> support::Answer {
     let request = http::Request::post(path).header("content-type", "application/json").header("x-registry-auth", auth);
@@ -50,11 +36,7 @@ async fn events(world: &World, until: &str) -> String {
 
 #[tokio::test]
 async fn they_are_in_no_answer_no_event_no_plan_and_no_log() {
-    let log = Log::default();
-    let writer = log.clone();
-    let subscriber =
-        tracing_subscriber::fmt().with_max_level(tracing::Level::TRACE).with_writer(move || writer.clone()).finish();
-    let _while_here = tracing::subscriber::set_default(subscriber);
+    let (log, _while_here) = Log::record();
     let world = manager().await;
     let secrets = ["hunter2", "correct-horse"];
     let auth = secrets
@@ -64,39 +46,19 @@ async fn they_are_in_no_answer_no_event_no_plan_and_no_log() {
     seen.push(send(&world, "/services/create", &minimal("web", 1), &auth[0]).await.ok(201).body);
     let service = || world.store.local().services().find(|s| s.spec.name.as_str() == "web").expect("it").clone();
     let kept = service();
-    assert_eq!(kept.spec.task.container.registry_auth, Some(RegistryAuth(auth[0].clone())));
-    world
-        .put(Task {
-            id: id('t', 1).parse().expect("an id"),
-            meta: Meta::default(),
-            service_id: kept.id.clone(),
-            service_name: kept.spec.name.clone(),
-            slot: 1,
-            for_node: None,
-            job_iteration: None,
-            inherited: None,
-            spec: Arc::clone(&kept.spec.task),
-            spec_version: 1,
-            host_ports: Vec::new(),
-            node_id: Some(node_id(1)),
-            generic: Vec::new(),
-            desired: TaskState::Running,
-            run_after: None,
-            failures: 0,
-            status: TaskStatus { state: TaskState::Running, ..TaskStatus::default() },
-        })
-        .await;
+    assert_eq!(kept.spec.task.container().unwrap().registry_auth, Some(RegistryAuth(auth[0].clone())));
+    world.add_task("web", 1, TaskState::Running, TaskState::Running).await;
     for query in ["plan=1", "x=1"] {
         let version = world.version_of("/services/web").await;
         let path = format!("/services/web/update?version={version}&{query}");
         seen.push(send(&world, &path, &minimal("web", 2), &auth[1]).await.ok(200).body);
     }
     // The ones before are the former spec's, and a rollback brings them back with it.
-    assert_eq!(service().spec.task.container.registry_auth, Some(RegistryAuth(auth[1].clone())));
+    assert_eq!(service().spec.task.container().unwrap().registry_auth, Some(RegistryAuth(auth[1].clone())));
     let version = world.version_of("/services/web").await;
     let path = format!("/services/web/update?version={version}&registryAuthFrom=previous-spec");
     seen.push(world.post(&path, &minimal("web", 3)).await.ok(200).body);
-    assert_eq!(service().spec.task.container.registry_auth, Some(RegistryAuth(auth[0].clone())));
+    assert_eq!(service().spec.task.container().unwrap().registry_auth, Some(RegistryAuth(auth[0].clone())));
     for path in [
         "/services",
         "/services?status=1",
@@ -115,7 +77,7 @@ async fn they_are_in_no_answer_no_event_no_plan_and_no_log() {
     seen.push(send(&world, "/services/create", &minimal("x", 1), "aHVudGVyMg").await.ok(400).body);
     seen.push(events(&world, "last").await.into());
     seen.push(format!("{:?}", service()).into());
-    seen.push(log.0.lock().clone().into());
+    seen.push(log.text().into());
     for bytes in seen {
         let text = String::from_utf8_lossy(&bytes).into_owned();
         for secret in auth.iter().map(String::as_str).chain(secrets) {

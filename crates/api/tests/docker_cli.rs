@@ -111,7 +111,7 @@ async fn flags_of_swarm_init_join_and_update_arrive() {
     let addresses =
         "--listen-addr 0.0.0.0:2378 --advertise-addr 10.0.0.1:2379 --data-path-addr 10.0.1.1 --data-path-port 4790";
     let pools = "--default-addr-pool 10.20.0.0/16 --default-addr-pool 10.30.0.0/16 --default-addr-pool-mask-length 26";
-    let spec = "--autolock --cert-expiry 720h --dispatcher-heartbeat 3s --task-history-limit 3 --snapshot-interval 5000 --max-snapshots 0";
+    let spec = "--autolock --cert-expiry 720h --dispatcher-heartbeat 3s --task-history-limit 3 --snapshot-interval 5000 --max-snapshots 4";
     Cli::good(
         cli.run(&format!("swarm init --availability drain --force-new-cluster {addresses} {pools} {spec}")).await,
     );
@@ -122,7 +122,7 @@ async fn flags_of_swarm_init_join_and_update_arrive() {
     assert_eq!((init.availability, init.force_new_cluster), (Availability::Drain, true));
     assert_eq!((init.spec.autolock, init.spec.node_cert_expiry), (true, Duration::from_secs(720 * 3600)));
     assert_eq!((init.spec.heartbeat_period, init.spec.task_history_retention_limit), (Duration::from_secs(3), 3));
-    assert_eq!(init.spec.snapshot_interval, 5000);
+    assert_eq!((init.spec.snapshot_interval, init.spec.raft.keep_old_snapshots), (5000, 4));
 
     let addresses = "--listen-addr 0.0.0.0:2378 --advertise-addr 10.0.0.2 --data-path-addr eth1";
     let join = format!("swarm join --token SWMTKN-1-a-b --availability pause {addresses} m1.example.org:2377");
@@ -133,7 +133,7 @@ async fn flags_of_swarm_init_join_and_update_arrive() {
     assert_eq!((join.remote_addrs, &*join.join_token), (vec!["m1.example.org:2377".to_owned()], "SWMTKN-1-a-b"));
 
     let spec =
-        "--cert-expiry 48h --dispatcher-heartbeat 2s --task-history-limit 7 --snapshot-interval 300 --max-snapshots 0";
+        "--cert-expiry 48h --dispatcher-heartbeat 2s --task-history-limit 7 --snapshot-interval 300 --max-snapshots 3";
     Cli::good(cli.run(&format!("swarm update {spec}")).await);
     let spec = cli.world.get("/swarm").await.json()["Spec"].clone();
     for (at, expected) in [
@@ -141,20 +141,31 @@ async fn flags_of_swarm_init_join_and_update_arrive() {
         ("/Dispatcher/HeartbeatPeriod", json!(2_000_000_000)),
         ("/Orchestration/TaskHistoryRetentionLimit", json!(7)),
         ("/Raft/SnapshotInterval", json!(300)),
-        ("/Raft/KeepOldSnapshots", json!(0)),
+        ("/Raft/KeepOldSnapshots", json!(3)),
     ] {
         assert_eq!(spec.pointer(at).unwrap_or(&Value::Null), &expected, "{at}");
     }
     for (args, says) in [
-        ("swarm update --max-snapshots 3", "Raft.KeepOldSnapshots is not supported"),
-        (
-            "swarm update --external-ca protocol=cfssl,url=https://ca.example.org",
-            "CAConfig.ExternalCAs is not supported",
-        ),
+        ("swarm update --max-snapshots 101", "Raft.KeepOldSnapshots is 101: a manager keeps at most 100"),
+        ("swarm update --external-ca protocol=cfssl,url=http://ca.example.org", "is not one like https://HOST"),
     ] {
         let (ok, text) = cli.run(args).await;
         assert!(!ok && text.contains(says), "{args}: {text}");
     }
+    let root = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
+    *cli.world.swarm.trust_root.lock() = root.into();
+    Cli::good(cli.run("swarm update --external-ca protocol=cfssl,url=https://ca.example.org/sign,by=me").await);
+    let sent = cli.world.get("/swarm").await.json()["Spec"]["CAConfig"]["ExternalCAs"].clone();
+    let url = "https://ca.example.org/sign";
+    assert_eq!(sent, json!([{"Protocol": "cfssl", "URL": url, "Options": {"by": "me"}, "CACert": root}]));
+    let (ok, info) = cli.run("info").await;
+    assert!(ok && info.contains(&format!("   External CAs:\n     cfssl: {url}\n")), "{info}");
+    let mut file = tempfile::NamedTempFile::new().expect("a file");
+    std::io::Write::write_all(&mut file, root.as_bytes()).expect("written");
+    let ca = format!("--ca-cert {} --external-ca protocol=cfssl,url={url}", file.path().display());
+    Cli::good(cli.run(&format!("swarm ca --rotate --detach {ca}")).await);
+    let asked = cli.world.swarm.rotations.lock().clone();
+    assert_eq!(asked, [swarmlite_api::NewRoot::Elsewhere { cert_pem: root.trim().into() }]);
     cli.world.tasks.stop();
 }
 

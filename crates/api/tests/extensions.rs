@@ -76,7 +76,7 @@ async fn attack_26_the_swarms_policy_is_closed_until_it_is_opened() {
         refused(update(&world, "web", "", &spec).await);
         assert_eq!(service(&world, "web"), before);
         update(&world, "web", "", &minimal("web", 1)).await.ok(200);
-        assert_eq!(service(&world, "web").spec.task.container.host_access, HostAccess::default());
+        assert_eq!(service(&world, "web").spec.task.container().unwrap().host_access, HostAccess::default());
         // Nor does the one before come back.
         refused(update(&world, "web", "&rollback=previous", &minimal("web", 1)).await);
         world.delete("/services/web").await.ok(200);
@@ -129,7 +129,7 @@ async fn attack_26_a_policy_that_is_closed_meanwhile_is_closed() {
         assert!(text.starts_with(DENIED), "{text}");
         *world.swarm.store.lock() = Ok(world.store.clone());
     }
-    assert!(world.store.local().services().all(|s| !s.spec.task.container.host_access.privileged));
+    assert!(world.store.local().services().all(|s| !s.spec.task.container().unwrap().host_access.privileged));
     assert_eq!(world.store.local().services().len(), 1);
 }
 
@@ -150,7 +150,7 @@ async fn labels_of_a_service_become_what_they_say() {
     let spec = service(&world, "web").spec.clone();
     let device = Device { on_host: "/dev/sda".into(), in_container: "/dev/xvda".into(), permissions: "r".into() };
     assert_eq!(
-        spec.task.container.host_access,
+        spec.task.container().unwrap().host_access,
         HostAccess {
             privileged: true,
             devices: vec![device],

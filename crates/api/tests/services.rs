@@ -3,6 +3,7 @@
 mod support;
 
 use serde_json::{Value, json};
+use store::StoreClient as _;
 use support::{World, escape, manager, minimal};
 
 async fn update(world: &World, id: &str, query: &str, spec: &Value) -> support::Answer {
@@ -100,7 +101,7 @@ async fn wrong_specs_are_refused_in_dockers_words_and_nothing_is_made() {
     for (spec, status, message) in [
         (with("/Name", json!("a.b")), 400, format!("{invalid}name must be valid as a DNS name component")),
         (with("/Name", json!(long)), 400, format!("{invalid}name must be 63 characters or fewer")),
-        (with("/TaskTemplate", json!({})), 400, format!("{invalid}TaskSpec: missing runtime")),
+        (with("/TaskTemplate", json!({})), 400, "mismatched Runtime and *Spec fields".into()),
         (with(&at("Image"), json!("")), 400, format!("{invalid}ContainerSpec: image reference must be provided")),
         (
             with(&at("Image"), json!("No Good")),
@@ -186,7 +187,8 @@ async fn a_field_that_is_not_supported_is_named() {
         (top("Networks", json!([{"Target": "n"}])), "Networks"),
         (top("EndpointSpec", json!({"Ports": [{"TargetPort": 80, "PublishedPort": 8080}]})), "EndpointSpec.Ports"),
         (task("Networks", json!([{"Target": "n"}])), "TaskTemplate.Networks"),
-        (task("Runtime", json!("plugin")), "TaskTemplate.Runtime"),
+        (task("Runtime", json!("attachment")), "TaskTemplate.NetworkAttachmentSpec"),
+        (task("NetworkAttachmentSpec", json!({"ContainerID": "x"})), "TaskTemplate.NetworkAttachmentSpec"),
         (container("Privileges", json!({"CredentialSpec": {"File": "x"}})), "ContainerSpec.Privileges.CredentialSpec"),
         (container("Mounts", json!([{"Type": "cluster", "Source": "a", "Target": "/b"}])), "ContainerSpec.Mounts.Type"),
         (container("Mounts", json!([{"Type": "npipe", "Source": "a", "Target": "/b"}])), "ContainerSpec.Mounts.Type"),
@@ -297,7 +299,7 @@ async fn credentials_are_kept_and_never_shown() {
         use store::StoreClient as _;
         let snapshot = world.store.local();
         let service = snapshot.services().next().expect("the service").clone();
-        service.spec.task.container.registry_auth.clone()
+        service.spec.task.container().unwrap().registry_auth.clone()
     };
     assert_eq!(kept(), Some(RegistryAuth(auth.clone())));
     // Without a header the stored ones stay; `{}` says nothing either.
@@ -381,4 +383,65 @@ async fn bodies_that_are_no_json_are_refused() {
     let reply = world.send(request.body(http_body_util::Full::from(huge)).expect("a request")).await;
     assert_eq!(reply.status, 413, "{}", reply.message());
     assert_eq!(world.get("/services").await.json(), json!([]));
+}
+
+/// What a client that shows services and scales them does: it sends back what it was shown. Nothing may be restarted for that,
+/// however little of the spec was ever said.
+#[tokio::test]
+async fn a_spec_that_is_sent_back_as_shown_is_the_same() {
+    let world = manager().await;
+    let container = |more: Value| {
+        let mut spec = json!({"ContainerSpec": {"Image": "nginx"}});
+        spec["ContainerSpec"].as_object_mut().expect("an object").extend(more.as_object().expect("an object").clone());
+        spec
+    };
+    let task = |key: &str, value: Value| {
+        let mut spec = container(json!({}));
+        spec[key] = value;
+        spec
+    };
+    let templates = [
+        container(json!({})),
+        container(json!({"Healthcheck": {}})),
+        container(json!({"Healthcheck": {"Test": ["CMD", "true"]}})),
+        container(json!({"DNSConfig": {}, "Privileges": {}, "Hosts": [], "Env": [], "Labels": {}, "Args": []})),
+        container(json!({"Privileges": {"NoNewPrivileges": false, "CredentialSpec": null, "SELinuxContext": null}})),
+        container(
+            json!({"Mounts": [{"Source": "/a", "Target": "/a"}, {"Type": "tmpfs", "Target": "/b", "TmpfsOptions": {}}]}),
+        ),
+        container(json!({"Mounts": [{"Type": "bind", "Source": "/a", "Target": "/a", "BindOptions": {}}]})),
+        container(json!({"Mounts": [{"Type": "volume", "Target": "/a", "VolumeOptions": {"DriverConfig": {}}}]})),
+        container(json!({"Isolation": "default", "StopGracePeriod": 0, "Init": null, "Sysctls": {}, "Ulimits": []})),
+        container(json!({"Ulimits": [{"Name": "nofile", "Soft": 1, "Hard": 2}], "CapabilityAdd": ["NET_ADMIN"]})),
+        task("RestartPolicy", json!({})),
+        task("RestartPolicy", json!({"Delay": 1_000_000_000})),
+        task("RestartPolicy", json!({"Condition": "on-failure", "Window": 0})),
+        task("Resources", json!({})),
+        task("Resources", json!({"Limits": {}, "Reservations": {}})),
+        task("Resources", json!({"Limits": {"Pids": 0}, "SwapBytes": 0, "MemorySwappiness": 0})),
+        task("Placement", json!({})),
+        task("Placement", json!({"Constraints": [], "Preferences": [], "MaxReplicas": 0, "Platforms": [{}]})),
+        task("Placement", json!({"Platforms": [{"Architecture": "amd64", "OS": "linux"}]})),
+        task("LogDriver", json!({})),
+        task("LogDriver", json!({"Name": "json-file", "Options": {}})),
+        task("ForceUpdate", json!(0)),
+    ];
+    for (n, template) in templates.into_iter().enumerate() {
+        let name = format!("s{n}");
+        world.post("/v1.52/services/create", &json!({"Name": name, "TaskTemplate": template})).await.ok(201);
+        let stored = || {
+            let snapshot = world.store.local();
+            let service = snapshot.services().find(|service| service.spec.name.as_str() == name);
+            service.map(|service| service.spec.task.clone()).expect("it is there")
+        };
+        let before = stored();
+        for query in ["", "?insertDefaults=false"] {
+            let shown = world.get(&format!("/v1.52/services/{name}{query}")).await.json();
+            let mut spec = shown["Spec"].clone();
+            spec["Mode"] = json!({"Replicated": {"Replicas": 7}});
+            let path = format!("/v1.52/services/{name}/update?version={}", shown["Version"]["Index"]);
+            world.post(&path, &spec).await.ok(200);
+            assert_eq!(stored(), before, "{}", shown["Spec"]);
+        }
+    }
 }

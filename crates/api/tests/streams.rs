@@ -6,7 +6,7 @@ use bytes::Bytes;
 use docker_api::stdcopy::{Decoder, Stream};
 use http_body_util::{BodyExt as _, Full};
 use hyper_util::rt::TokioIo;
-use model::{ContainerStatus, Meta, Task, TaskId, TaskState, TaskStatus};
+use model::{TaskId, TaskState, TaskStatus};
 use serde_json::{Value, json};
 use std::sync::Arc;
 use store::StoreClient as _;
@@ -26,32 +26,12 @@ fn line(text: &'static str, stderr: bool) -> LogLine {
 async fn add_task(world: &World, n: usize, node: bool) -> TaskId {
     let snapshot = world.store.local();
     let service = snapshot.services().next().expect("a service");
-    let task_id: TaskId = id('t', n).parse().expect("an id");
-    world
-        .put(Task {
-            id: task_id.clone(),
-            meta: Meta::default(),
-            service_id: service.id.clone(),
-            service_name: service.spec.name.clone(),
-            slot: n as u64,
-            spec: Arc::clone(&service.spec.task),
-            spec_version: service.spec_version,
-            host_ports: Vec::new(),
-            node_id: node.then(|| node_id(1)),
-            desired: TaskState::Running,
-            run_after: None,
-            status: TaskStatus {
-                state: if node { TaskState::Running } else { TaskState::Pending },
-                container: node.then(|| ContainerStatus { id: "abc".into(), pid: 7, exit_code: None }),
-                ..TaskStatus::default()
-            },
-            for_node: None,
-            job_iteration: None,
-            failures: 0,
-            inherited: None,
-            generic: Vec::new(),
-        })
-        .await;
+    let mut task = support::task(service, n);
+    if !node {
+        (task.node_id, task.status) = (None, TaskStatus { state: TaskState::Pending, ..TaskStatus::default() });
+    }
+    let task_id = task.id.clone();
+    world.put(task).await;
     task_id
 }
 

@@ -9,6 +9,8 @@ use store::{StoreClient as _, Transaction};
 use support::{World, manager, node_id};
 use swarmlite_api::{NewRoot, SwarmError};
 
+const INVALID: &str = "rpc error: code = InvalidArgument desc = ";
+
 async fn cluster(world: &World) -> Cluster {
     Cluster::clone(world.store.current().await.expect("a state").cluster().expect("a cluster"))
 }
@@ -49,14 +51,10 @@ async fn a_raised_force_rotate_begins_a_change_and_an_equal_one_does_not() {
 #[tokio::test]
 async fn a_root_is_given_with_its_key_and_neither_is_shown() {
     let world = manager().await;
-    let invalid = "rpc error: code = InvalidArgument desc = ";
+    let invalid = INVALID;
     update(&world, |ca| ca["SigningCAKey"] = json!("KEY"))
         .await
         .is(400, &format!("{invalid}if a signing CA key is provided, the signing CA cert must also be provided"));
-    let no_key = update(&world, |ca| ca["SigningCACert"] = json!("CERT")).await.ok(400);
-    assert!(no_key.message().starts_with(&format!("{invalid}the key of the signing CA cert must be provided")));
-    let external = update(&world, |ca| ca["ExternalCAs"] = json!([{"Protocol": "cfssl", "URL": "https://ca"}])).await;
-    assert!(external.ok(400).message().starts_with("CAConfig.ExternalCAs is not supported"));
     let long = update(&world, |ca| (ca["SigningCACert"], ca["SigningCAKey"]) = (json!("C".repeat(70_000)), json!("K")));
     assert!(long.await.ok(400).message().contains("at most 65536 bytes"));
     assert!(world.swarm.rotations.lock().is_empty());
@@ -76,6 +74,62 @@ async fn a_root_is_given_with_its_key_and_neither_is_shown() {
 }
 
 #[tokio::test]
+async fn authorities_elsewhere_are_kept_shown_and_looked_for_when_they_change() {
+    let world = manager().await;
+    assert!(cluster(&world).await.security.grants.is_none());
+    let cas = json!([
+        {"Protocol": "cfssl", "URL": "https://ca:8888/sign", "Options": {"a": "b"}, "CACert": ""},
+        {"Protocol": "cfssl", "URL": "https://[::1]", "CACert": "-----BEGIN CERTIFICATE-----\nAA\n-----END CERTIFICATE-----"},
+    ]);
+    update(&world, |ca| ca["ExternalCAs"] = cas.clone()).await.ok(200);
+    for shown in ["/swarm", "/info"] {
+        let shown = world.get(shown).await.ok(200).json();
+        let spec = shown.get("Spec").unwrap_or(&shown["Swarm"]["Cluster"]["Spec"]);
+        assert_eq!(spec["CAConfig"]["ExternalCAs"], cas);
+    }
+    let urls = || vec!["https://ca:8888/sign".to_owned(), "https://[::1]".to_owned()];
+    assert_eq!(*world.swarm.checked_cas.lock(), [urls()]);
+    let grants = cluster(&world).await.security.grants.expect("certificates are marked from now on");
+    assert!(!grants.required && !format!("{grants:?}").contains(&format!("{:?}", grants.key)));
+    // Sent back as they are they need not be there.
+    *world.swarm.outcome.lock() = Err(SwarmError::Invalid("there is none".into()));
+    update(&world, |_| {}).await.ok(200);
+    update(&world, |ca| ca["ExternalCAs"] = Value::Null).await.is(400, &format!("{INVALID}there is none"));
+    *world.swarm.outcome.lock() = Ok(());
+    update(&world, |ca| ca["ExternalCAs"] = json!([])).await.ok(200);
+    assert_eq!(world.get("/swarm").await.json()["Spec"]["CAConfig"].get("ExternalCAs"), None);
+    assert_eq!(cluster(&world).await.security.grants, Some(grants), "the key stays");
+    // A certificate without its key is an authority's elsewhere.
+    update(&world, |ca| (ca["SigningCACert"], ca["ExternalCAs"]) = (json!("CERT\n"), cas)).await.ok(200);
+    assert_eq!(*world.swarm.rotations.lock(), [NewRoot::Elsewhere { cert_pem: "CERT".into() }]);
+}
+
+#[tokio::test]
+async fn authorities_elsewhere_that_cannot_be_asked_are_refused() {
+    let world = manager().await;
+    let ca = |protocol: &str, url: &str, cert: &str| json!([{"Protocol": protocol, "URL": url, "CACert": cert}]);
+    let too_long = "x".repeat(17_000);
+    for (cas, words) in [
+        (ca("acme", "https://ca", ""), "invalid protocol: \"acme\"".to_owned()),
+        (ca("", "https://ca", ""), "invalid protocol: \"\"".to_owned()),
+        (ca("cfssl", "http://ca", ""), format!("{INVALID}external CA URL \"http://ca\" is not one like")),
+        (ca("cfssl", "https://me:secret@ca", ""), format!("{INVALID}external CA URL")),
+        (ca("cfssl", "https://too:many:colons:1", ""), format!("{INVALID}external CA URL")),
+        (ca("cfssl", "", ""), format!("{INVALID}external CA URL \"\" is not one like https://HOST[:PORT]/PATH")),
+        (ca("cfssl", "https://ca", "junk"), format!("{INVALID}CA cert for external CA must be in PEM format")),
+        (
+            ca("cfssl", "https://ca", &too_long),
+            format!("{INVALID}an external CA's URL, options and certificate have at most"),
+        ),
+        (json!(vec![&ca("cfssl", "https://ca", "")[0]; 17]), format!("{INVALID}at most 16 external CAs are accepted")),
+    ] {
+        let refused = update(&world, |config| config["ExternalCAs"] = cas.clone()).await.ok(400);
+        assert!(refused.message().starts_with(&words), "{cas:.200}: {}", refused.message());
+    }
+    assert!(cluster(&world).await.spec.external_cas.is_empty());
+}
+
+#[tokio::test]
 async fn init_takes_no_root_and_no_rotation() {
     let world = World::new(None);
     for config in [json!({"SigningCACert": "C", "SigningCAKey": "K"}), json!({"ForceRotate": 1})] {
@@ -83,6 +137,9 @@ async fn init_takes_no_root_and_no_rotation() {
         assert!(refused.message().contains("are not taken by init"), "{}", refused.message());
     }
     assert!(world.swarm.inits.lock().is_empty());
+    let cas = json!([{"Protocol": "CFSSL", "URL": "https://ca"}]);
+    world.post("/swarm/init", &json!({"Spec": {"CAConfig": {"ExternalCAs": cas}}})).await.ok(200);
+    assert_eq!(world.swarm.inits.lock()[0].spec.external_cas[0].url, "https://ca");
 }
 
 #[tokio::test]
@@ -129,6 +186,7 @@ async fn each_node_shows_what_it_says_of_its_own_certificate() {
         trust_root_pem: "ITS PEM".into(),
         issuer_subject_der: vec![9],
         issuer_public_key_der: vec![1, 2],
+        granted: false,
     });
     let mut tx = Transaction::new(model::Timestamp(1));
     tx.update(node);

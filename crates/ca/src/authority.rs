@@ -2,11 +2,12 @@
 
 use crate::csr::Csr;
 use crate::encoding::single;
+use crate::grant::{self, Granted};
 use crate::peer::role_word;
-use model::{Cluster, ClusterId, NodeId, Role, RootCa};
+use model::{Cluster, ClusterId, GrantKey, NodeId, Role, RootCa};
 use rcgen::{
-    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
-    KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, PublicKeyData as _, SanType, SerialNumber,
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, DnValue, ExtendedKeyUsagePurpose, IsCa, Issuer,
+    KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, PublicKeyData as _, SanType, SerialNumber,
 };
 use rustls_pki_types::CertificateDer;
 use seams::Rand;
@@ -34,6 +35,8 @@ pub struct Authority {
     above_pem: String,
     cluster_id: ClusterId,
     issuer: Issuer<'static, KeyPair>,
+    /// Marks what it signs.
+    grants: Option<GrantKey>,
 }
 
 /// What a certificate will say. The caller has decided all of it from the store or a token, none of it from the request.
@@ -74,7 +77,9 @@ pub fn generate_root(now: Duration, rand: &dyn Rand) -> Result<RootCa, IssueErro
     let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).map_err(IssueError::Signing)?;
     let mut params = CertificateParams::default();
     params.distinguished_name = DistinguishedName::new();
-    params.distinguished_name.push(DnType::CommonName, ROOT_NAME);
+    // As Go writes it: an authority elsewhere that vouches for this root must come to the same bytes.
+    let name = ROOT_NAME.try_into().map_err(IssueError::Signing)?;
+    params.distinguished_name.push(DnType::CommonName, DnValue::PrintableString(name));
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
     params.serial_number = Some(serial(rand));
@@ -86,6 +91,12 @@ pub fn generate_root(now: Duration, rand: &dyn Rand) -> Result<RootCa, IssueErro
 /// The one certificate of a root PEM.
 pub(crate) fn root_certificate(root_pem: &str) -> Result<CertificateDer<'static>, InvalidRoot> {
     root_from_der(single(root_pem, "CERTIFICATE").map_err(|e| InvalidRoot(e.to_string()))?)
+}
+
+/// What follows a leaf in a chain: the root, or what leads to the old root while there are two.
+pub(crate) fn above(cluster: &Cluster) -> &str {
+    let rotation = cluster.security.root_rotation.as_ref();
+    rotation.map_or(&cluster.root_ca.cert_pem, |rotation| &rotation.cross_signed_pem)
 }
 
 /// A certificate that may be a root.
@@ -146,6 +157,9 @@ impl Authority {
     /// [`InvalidRoot`] when certificate and key cannot be read or do not belong together.
     pub fn new(root: &RootCa, cluster_id: ClusterId) -> Result<Authority, InvalidRoot> {
         let cert = root_certificate(&root.cert_pem)?;
+        if !root.has_key() {
+            return Err(InvalidRoot("its key is not in this swarm: an authority elsewhere signs with it".into()));
+        }
         let key = KeyPair::from_pem(&root.key_pem).map_err(|_| InvalidRoot("the key cannot be read".into()))?;
         let (_, parsed) =
             X509Certificate::from_der(&cert).map_err(|_| InvalidRoot("it is not a certificate".into()))?;
@@ -154,7 +168,7 @@ impl Authority {
         }
         let issuer = Issuer::from_ca_cert_der(&cert, key).map_err(|e| InvalidRoot(e.to_string()))?;
         let root_pem = root.cert_pem.clone();
-        Ok(Authority { above_pem: root_pem.clone(), root_pem, cluster_id, issuer })
+        Ok(Authority { above_pem: root_pem.clone(), root_pem, cluster_id, issuer, grants: None })
     }
 
     /// The authority of a cluster as its state says: while the root is being changed, the new one signs, and chains lead to
@@ -164,10 +178,13 @@ impl Authority {
     /// As [`Authority::new`].
     pub fn of(cluster: &Cluster) -> Result<Authority, InvalidRoot> {
         let mut authority = Authority::new(cluster.signing_root(), cluster.id.clone())?;
-        if let Some(rotation) = &cluster.security.root_rotation {
-            authority.above_pem.clone_from(&rotation.cross_signed_pem);
-        }
-        Ok(authority)
+        authority.above_pem = above(cluster).to_owned();
+        Ok(authority.marking(cluster.security.grants.clone()))
+    }
+
+    /// The same authority, which marks the certificates that it signs with this key, if there is one.
+    pub fn marking(self, grants: Option<GrantKey>) -> Authority {
+        Authority { grants, ..self }
     }
 
     /// The root certificate, PEM.
@@ -214,7 +231,17 @@ impl Authority {
         params.distinguished_name.push(DnType::OrganizationName, self.cluster_id.as_str());
         params.distinguished_name.push(DnType::OrganizationalUnitName, word);
         params.distinguished_name.push(DnType::CommonName, grant.node_id.as_str());
-        for name in [word, grant.node_id.as_str()] {
+        let mark = self.grants.as_ref().map(|key| {
+            let granted = Granted {
+                cluster_id: &self.cluster_id,
+                node_id: &grant.node_id,
+                role: grant.role,
+                public_key_der: &csr.public_key_der,
+                state_index,
+            };
+            grant::name(key, &granted)
+        });
+        for name in [Some(word), Some(grant.node_id.as_str()), mark.as_deref()].into_iter().flatten() {
             let name = name.try_into().map_err(IssueError::Signing)?;
             params.subject_alt_names.push(SanType::DnsName(name));
         }

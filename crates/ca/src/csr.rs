@@ -9,10 +9,14 @@ use x509_parser::public_key::PublicKey;
 /// A request of ours has about 500 bytes.
 const CSR_BYTES_MAX: usize = 8 * 1024;
 
-/// A certificate request that proves possession of its key, an ECDSA P-256 one. Nothing else of it is kept.
+/// A certificate request that proves possession of its key, an ECDSA P-256 one. Nothing else of it counts.
 #[derive(Clone, Debug)]
 pub struct Csr {
     pub(crate) public_key: SubjectPublicKeyInfo,
+    /// The same (SubjectPublicKeyInfo), DER.
+    pub(crate) public_key_der: Vec<u8>,
+    /// The whole request, DER: for an authority elsewhere, which is told what to read over.
+    pub(crate) der: Vec<u8>,
 }
 
 /// A certificate request that will not be signed.
@@ -57,7 +61,8 @@ impl Csr {
         }
         csr.verify_signature().map_err(|_| refused("it is not signed by its own key"))?;
         let public_key = SubjectPublicKeyInfo::from_der(spki.raw).map_err(|_| refused("its key cannot be read"))?;
-        Ok(Csr { public_key })
+        let public_key_der = spki.raw.to_vec();
+        Ok(Csr { public_key, public_key_der, der })
     }
 }
 

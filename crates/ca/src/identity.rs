@@ -2,6 +2,7 @@
 
 use crate::authority::BACKDATE;
 use crate::encoding::{certificates, single};
+use crate::grant::Issued;
 use crate::peer::{Peer, parse, validity};
 use crate::root::{RootDescription, root_certificates};
 use bytes::Bytes;
@@ -44,7 +45,7 @@ pub struct Identity {
     pub root_pem: String,
     not_before: Duration,
     not_after: Duration,
-    state_index: u64,
+    issued: Issued,
     issuer: RootDescription,
 }
 
@@ -94,7 +95,7 @@ impl Identity {
         let issuer = issuer_of(&leaf, &chain[1..], &roots)
             .ok_or_else(|| invalid("certificate", &"it was not signed by the root certificate"))?;
         let (not_before, not_after) = validity(&leaf);
-        let state_index = crate::authority::index_of(leaf.raw_serial());
+        let issued = Issued::of(&chain[0]).map_err(|e| invalid("certificate", &e))?;
         let Peer { node_id, role, cluster_id } = peer;
         Ok(Identity {
             node_id,
@@ -105,7 +106,7 @@ impl Identity {
             root_pem,
             not_before,
             not_after,
-            state_index,
+            issued,
             issuer,
         })
     }
@@ -125,7 +126,12 @@ impl Identity {
 
     /// The log index of the state that granted the certificate; zero when none did.
     pub fn state_index(&self) -> u64 {
-        self.state_index
+        self.issued.claimed()
+    }
+
+    /// What the certificate says of the state that granted it, as managers judge it.
+    pub fn issued(&self) -> &Issued {
+        &self.issued
     }
 
     /// How long the certificate is valid from its issue: what the authority was asked for.
@@ -139,12 +145,15 @@ impl Identity {
             trust_root_pem: self.root_pem.clone(),
             issuer_subject_der: self.issuer.subject_der.clone(),
             issuer_public_key_der: self.issuer.public_key_der.clone(),
+            granted: self.issued.is_marked(),
         }
     }
 
-    /// Certificates begin before they are issued.
+    /// Certificates begin before they are issued. (Other authorities may begin them later than ours does: of a short one half
+    /// is left at least.)
     fn issued_at(&self) -> Duration {
-        self.not_before.saturating_add(BACKDATE).min(self.not_after)
+        let whole = self.not_after.saturating_sub(self.not_before);
+        self.not_before.saturating_add(BACKDATE.min(whole / 2))
     }
 
     /// Begin and end of the certificate's validity, since the Unix epoch.

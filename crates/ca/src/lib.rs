@@ -17,6 +17,8 @@ mod attempts;
 mod authority;
 mod csr;
 mod encoding;
+mod external;
+mod grant;
 mod identity;
 mod peer;
 mod root;
@@ -29,14 +31,16 @@ pub use api_tls::{ApiCertificate, ApiRight, ApiTlsError, VIEWER_WORD, api_certif
 pub use attempts::{TooManyWrongTokens, WrongTokens};
 pub use authority::{Authority, CertificateGrant, InvalidRoot, IssueError, NODE_CERT_EXPIRY_MIN, generate_root};
 pub use csr::{Csr, InvalidCsr, KeyError, NodeKey};
+pub use external::{ExternalAuthority, NotSigned, Signer, SigningRequest, external_client_config};
+pub use grant::{Issued, generate_grant_key};
 pub use identity::{Identity, IdentityError, KEY_FILE, NEXT_FILE, NODE_CERT_FILE, ROOT_CERT_FILE};
-pub use peer::{InvalidPeer, MANAGER_WORD, Peer, WORKER_WORD, expires_at, role_word, state_index};
+pub use peer::{InvalidPeer, MANAGER_WORD, Peer, WORKER_WORD, expires_at, role_word};
 pub use root::{RootDescription, describe_root};
-pub use rotation::{RejectedRoot, accept_root, cross_sign};
+pub use rotation::{RejectedRoot, accept_root, accept_root_certificate, cross_sign, cross_sign_request, cross_signed};
 pub use times::{clock_text, not_valid, time_error};
 pub use tls::{
-    ExpectedServer, TlsError, anonymous_client_config, client_config, manager_server_name, server_config, still_trusts,
-    unverified_client_config,
+    ExpectedServer, TlsError, anonymous_client_config, client_config, judging_client_config, manager_server_name,
+    server_config, still_trusts, unverified_client_config,
 };
 pub use token::{
     InvalidToken, JoinGrant, JoinToken, NotAdmitted, WrongRoot, admit, admitted_role, generate_join_tokens,

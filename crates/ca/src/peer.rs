@@ -43,14 +43,6 @@ pub fn expires_at(cert: &CertificateDer<'_>) -> Result<Duration, InvalidPeer> {
     Ok(validity(&parse(cert)?).1)
 }
 
-/// The log index of the state that granted a certificate ([`crate::Authority::issue_from`]); zero when none did.
-///
-/// # Errors
-/// [`InvalidPeer`] when it is not a certificate.
-pub fn state_index(cert: &CertificateDer<'_>) -> Result<u64, InvalidPeer> {
-    Ok(crate::authority::index_of(parse(cert)?.raw_serial()))
-}
-
 /// Begin and end of validity, since the Unix epoch.
 pub(crate) fn validity(cert: &X509Certificate<'_>) -> (Duration, Duration) {
     let at = |t: x509_parser::time::ASN1Time| Duration::from_secs(u64::try_from(t.timestamp()).unwrap_or(0));
@@ -87,6 +79,14 @@ impl FromStr for RoleWord {
             WORKER_WORD => Ok(RoleWord(Role::Worker)),
             _ => Err(()),
         }
+    }
+}
+
+// === impl InvalidPeer ===
+
+impl InvalidPeer {
+    pub(crate) fn new(why: &str) -> InvalidPeer {
+        InvalidPeer(why.to_owned())
     }
 }
 

@@ -3,6 +3,7 @@
 use crate::authority::{Authority, CertificateGrant, InvalidRoot, IssueError, root_certificate, serial};
 use crate::csr::{Csr, InvalidCsr, KeyError, NodeKey};
 use crate::encoding::{certificates, single};
+use crate::external::{Extension, Sign, read_answer};
 use crate::peer::{parse, validity};
 use crate::root::root_certificates;
 use crate::times::clock_text;
@@ -20,6 +21,11 @@ use x509_parser::x509::X509Name;
 
 /// A root that a user brings must be valid for so long (SwarmKit controlapi/ca_rotation.go `minRootExpiration`).
 const VALIDITY_MIN: Duration = Duration::from_secs(365 * 24 * 3600);
+
+/// The profile that an authority elsewhere signs other authorities under (SwarmKit `ExternalCrossSignProfile`).
+const CROSS_SIGN_PROFILE: &str = "CA";
+/// `basicConstraints`: an authority.
+const IS_CA: Extension = Extension { id: "2.5.29.19", critical: true, value: "30030101ff" };
 
 /// A root certificate and key that the cluster will not sign with. The texts are SwarmKit's where it has one.
 #[derive(Debug, thiserror::Error)]
@@ -79,6 +85,20 @@ pub enum RejectedRoot {
 /// # Errors
 /// [`RejectedRoot`].
 pub fn accept_root(cert_pem: &str, key_pem: &str, now: Duration, rand: &dyn Rand) -> Result<RootCa, RejectedRoot> {
+    let cert_pem = accept_root_certificate(cert_pem, now)?;
+    let key = single(key_pem, "PRIVATE KEY").map_err(|_| RejectedRoot::Key)?;
+    let key_pem = pem_text("PRIVATE KEY", &key);
+    KeyPair::from_pem(&key_pem).map_err(|_| RejectedRoot::Key)?;
+    let root = RootCa { cert_pem, key_pem };
+    try_out(&root, None, &root.cert_pem, now, rand)?;
+    Ok(root)
+}
+
+/// Takes a root certificate (PEM) that a user brings, whose key is an authority's elsewhere.
+///
+/// # Errors
+/// [`RejectedRoot`].
+pub fn accept_root_certificate(cert_pem: &str, now: Duration) -> Result<String, RejectedRoot> {
     let found = certificates(cert_pem).map_err(|e| RejectedRoot::Certificate(e.to_string()))?;
     if found.len() > 1 {
         return Err(RejectedRoot::Several);
@@ -92,12 +112,8 @@ pub fn accept_root(cert_pem: &str, key_pem: &str, now: Duration, rand: &dyn Rand
     if from > now {
         return Err(RejectedRoot::NotYet { from: clock_text(from), now: clock_text(now) });
     }
-    let key = single(key_pem, "PRIVATE KEY").map_err(|_| RejectedRoot::Key)?;
-    let key_pem = pem_text("PRIVATE KEY", &key);
-    KeyPair::from_pem(&key_pem).map_err(|_| RejectedRoot::Key)?;
-    let root = RootCa { cert_pem, key_pem };
-    try_out(&root, None, &root.cert_pem, now, rand)?;
-    Ok(root)
+    root_certificate(&cert_pem)?;
+    Ok(cert_pem)
 }
 
 /// The new root's name and key in a certificate (PEM) that the old root signed: with it, whoever trusts only the old root
@@ -127,6 +143,59 @@ pub fn cross_sign(new: &RootCa, old: &RootCa, now: Duration, rand: &dyn Rand) ->
         return Err(RejectedRoot::Subject);
     }
     let crossed_pem = crossed.pem();
+    if new.has_key() {
+        try_out(new, Some(&crossed_pem), &old.cert_pem, now, rand)?;
+    }
+    Ok(crossed_pem)
+}
+
+/// What an authority elsewhere is asked that has the old root's key, so that it vouches for the new root (SwarmKit
+/// `CrossSignRootCA`): JSON. The new root's key must be here.
+///
+/// # Errors
+/// [`RejectedRoot`] when the new root is unusable.
+pub fn cross_sign_request(new: &RootCa) -> Result<String, RejectedRoot> {
+    let new_der = root_certificate(&new.cert_pem)?;
+    let new_cert = parse(&new_der).map_err(|e| RejectedRoot::Certificate(e.to_string()))?;
+    let mut params = CertificateParams::default();
+    params.distinguished_name = same_name(new_cert.subject()).ok_or(RejectedRoot::Subject)?;
+    let key = KeyPair::from_pem(&new.key_pem).map_err(|_| RejectedRoot::Key)?;
+    let csr = params.serialize_request(&key).and_then(|csr| csr.pem()).map_err(IssueError::Signing)?;
+    let request = Sign {
+        hosts: &[],
+        certificate_request: &csr,
+        // The PKCS#10 request's own.
+        subject: None,
+        profile: CROSS_SIGN_PROFILE,
+        extensions: &[IS_CA],
+    };
+    serde_json::to_string(&request).map_err(|e| RejectedRoot::Unusable(e.to_string()))
+}
+
+/// What [`cross_sign`] gives, from the answer to [`cross_sign_request`].
+///
+/// # Errors
+/// [`RejectedRoot`] when the answer is another one, or the certificate in it does not do what it is for.
+pub fn cross_signed(
+    new: &RootCa,
+    old: &RootCa,
+    (status, body): (u16, &[u8]),
+    now: Duration,
+    rand: &dyn Rand,
+) -> Result<String, RejectedRoot> {
+    let unusable = |e: &dyn std::fmt::Display| RejectedRoot::Unusable(e.to_string());
+    let sent = certificates(&read_answer(status, body).map_err(|e| unusable(&e))?).map_err(|e| unusable(&e))?;
+    let new_der = root_certificate(&new.cert_pem)?;
+    let new_cert = parse(&new_der).map_err(|e| unusable(&e))?;
+    let crossed = parse(&sent[0]).map_err(|e| unusable(&e))?;
+    let same = crossed.subject().as_raw() == new_cert.subject().as_raw()
+        && crossed.public_key().raw == new_cert.public_key().raw;
+    if !same {
+        return Err(RejectedRoot::Unusable(
+            "the certificate that vouches for the new root has another subject or key".into(),
+        ));
+    }
+    let crossed_pem = pem_text("CERTIFICATE", &sent[0]);
     try_out(new, Some(&crossed_pem), &old.cert_pem, now, rand)?;
     Ok(crossed_pem)
 }
@@ -155,7 +224,7 @@ fn try_out(
     accepts(&root_certificates(trusted_pem)?, &chain, now)?.map_err(|e| RejectedRoot::Unusable(e.to_string()))
 }
 
-fn pem_text(tag: &str, der: &[u8]) -> String {
+pub(crate) fn pem_text(tag: &str, der: &[u8]) -> String {
     pem::encode_config(&pem::Pem::new(tag, der), pem::EncodeConfig::new().set_line_ending(pem::LineEnding::LF))
 }
 

@@ -1,11 +1,12 @@
-//! TLS settings that follow from an identity. All of them: TLS 1.3 only (both ends are ours), *ring*, HTTP/2, validity judged
+//! TLS settings that follow from an identity. All between nodes: TLS 1.3 only (both ends are ours), *ring*, HTTP/2, validity judged
 //! by [`Clock`], and no session resumption, which would carry an old verdict about a certificate into a new connection.
 
 use crate::encoding::{certificates, single};
+use crate::grant::Issued;
 use crate::identity::Identity;
 use crate::peer::{MANAGER_WORD, Peer};
 use crate::root::root_certificates;
-use model::{ClusterId, NodeId, Role};
+use model::{ClusterId, GrantKey, NodeId, Role};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{Resumption, WebPkiServerVerifier};
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
@@ -49,6 +50,8 @@ enum WrongServer {
     Cluster(ClusterId),
     #[error("the other end is node {0}, not the one that was wanted")]
     Node(NodeId),
+    #[error("the other end's certificate was signed, but not granted by the swarm")]
+    NotGranted,
     #[error("the other end's certificate is {0}")]
     Invalid(#[from] crate::InvalidPeer),
 }
@@ -62,6 +65,8 @@ struct ManagerVerifier {
     webpki: Arc<WebPkiServerVerifier>,
     cluster: Option<ClusterId>,
     node: Option<NodeId>,
+    /// The key of the marks, where this end knows it.
+    marks: Option<GrantKey>,
 }
 
 /// Verifies nothing about who is there. Only for fetching the root certificate, which is judged by its digest.
@@ -105,11 +110,25 @@ pub fn client_config(
     clock: Arc<dyn Clock>,
     expected: &ExpectedServer,
 ) -> Result<Arc<ClientConfig>, TlsError> {
+    judging_client_config(identity, clock, expected, None)
+}
+
+/// As [`client_config`], of a manager, which knows the key of the marks that certificates carry (docs/adr/0009) when there is one.
+///
+/// # Errors
+/// [`TlsError`] when the identity cannot be used.
+pub fn judging_client_config(
+    identity: &Identity,
+    clock: Arc<dyn Clock>,
+    expected: &ExpectedServer,
+    marks: Option<GrantKey>,
+) -> Result<Arc<ClientConfig>, TlsError> {
     let node = match expected {
         ExpectedServer::AnyManager => None,
         ExpectedServer::Manager(node) => Some(node.clone()),
     };
-    let verifier = manager_verifier(&identity.root_pem, Some(identity.cluster_id.clone()), node)?;
+    let webpki = server_verifier(&identity.root_pem)?;
+    let verifier = Arc::new(ManagerVerifier { webpki, cluster: Some(identity.cluster_id.clone()), node, marks });
     let (chain, key) = chain_and_key(identity)?;
     let config = client_builder(clock, verifier)?.with_client_auth_cert(chain, key)?;
     Ok(finish_client(config))
@@ -121,7 +140,8 @@ pub fn client_config(
 /// # Errors
 /// [`TlsError`] when the root is unreadable.
 pub fn anonymous_client_config(root_pem: &str, clock: Arc<dyn Clock>) -> Result<Arc<ClientConfig>, TlsError> {
-    let verifier = manager_verifier(root_pem, None, None)?;
+    let webpki = server_verifier(root_pem)?;
+    let verifier = Arc::new(ManagerVerifier { webpki, cluster: None, node: None, marks: None });
     Ok(finish_client(client_builder(clock, verifier)?.with_no_client_auth()))
 }
 
@@ -183,6 +203,33 @@ pub(crate) fn accepts(
     Ok(verifier.verify_client_cert(leaf, above, UnixTime::since_unix_epoch(now)).map(drop))
 }
 
+/// Whether who trusts this root accepts a certificate as a server's of this name.
+pub(crate) fn serves(
+    root_pem: &str,
+    leaf: &CertificateDer<'static>,
+    name: &str,
+    now: Duration,
+) -> Result<Result<(), rustls::Error>, TlsError> {
+    let name = ServerName::try_from(name.to_owned()).map_err(|e| TlsError::Material(e.to_string()))?;
+    let now = UnixTime::since_unix_epoch(now);
+    Ok(server_verifier(root_pem)?.verify_server_cert(leaf, &[], &name, &[], now).map(drop))
+}
+
+/// Judges servers by webpki's rules alone: chain, name, time.
+pub(crate) fn server_verifier(roots_pem: &str) -> Result<Arc<WebPkiServerVerifier>, TlsError> {
+    WebPkiServerVerifier::builder_with_provider(roots(roots_pem)?, provider())
+        .build()
+        .map_err(|e| TlsError::Material(e.to_string()))
+}
+
+/// Settings for a server that is not ours, which may be older than TLS 1.3.
+pub(crate) fn versatile_client(
+    clock: Arc<dyn Clock>,
+) -> Result<rustls::ConfigBuilder<ClientConfig, rustls::WantsVerifier>, TlsError> {
+    Ok(ClientConfig::builder_with_details(provider(), Arc::new(ClockTime(clock)))
+        .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])?)
+}
+
 /// Judges a client's chain (leaf first) again, which a handshake has accepted before: the roots that this node trusts may have
 /// changed since.
 pub fn still_trusts(identity: &Identity, chain: &[CertificateDer<'static>], now: Duration) -> bool {
@@ -190,18 +237,9 @@ pub fn still_trusts(identity: &Identity, chain: &[CertificateDer<'static>], now:
     matches!(judged, Some(Ok(Ok(()))))
 }
 
-fn manager_verifier(
-    root_pem: &str,
-    cluster: Option<ClusterId>,
-    node: Option<NodeId>,
-) -> Result<Arc<ManagerVerifier>, TlsError> {
-    let webpki = WebPkiServerVerifier::builder_with_provider(roots(root_pem)?, provider())
-        .build()
-        .map_err(|e| TlsError::Material(e.to_string()))?;
-    Ok(Arc::new(ManagerVerifier { webpki, cluster, node }))
-}
-
-fn chain_and_key(identity: &Identity) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>), TlsError> {
+pub(crate) fn chain_and_key(
+    identity: &Identity,
+) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>), TlsError> {
     let material = |e: crate::encoding::BadPem| TlsError::Material(e.to_string());
     let mut chain = certificates(&identity.cert_chain_pem).map_err(material)?;
     // The other end has the roots; sending them proves nothing and costs bytes.
@@ -238,6 +276,9 @@ impl ManagerVerifier {
         }
         if self.node.as_ref().is_some_and(|wanted| *wanted != peer.node_id) {
             return Err(WrongServer::Node(peer.node_id));
+        }
+        if Issued::of(cert)?.from_state(self.marks.as_ref()).is_none() {
+            return Err(WrongServer::NotGranted);
         }
         Ok(())
     }

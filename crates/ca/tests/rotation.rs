@@ -9,8 +9,8 @@ use seams::real::OsRand;
 use std::sync::Arc;
 use std::time::Duration;
 use swarmlite_ca::{
-    Authority, CertificateGrant, Csr, ExpectedServer, Identity, NodeKey, accept_root, anonymous_client_config,
-    client_config, cross_sign, generate_join_tokens, server_config, state_index, still_trusts, time_error,
+    Authority, CertificateGrant, Csr, ExpectedServer, Identity, Issued, NodeKey, accept_root, anonymous_client_config,
+    client_config, cross_sign, generate_join_tokens, server_config, still_trusts, time_error,
 };
 
 fn cluster(root_ca: RootCa) -> Cluster {
@@ -240,11 +240,12 @@ fn the_state_that_granted_a_certificate_is_in_it() {
     for index in [0, 1, 255, 1 << 40, u64::MAX] {
         let chain = Authority::of(&cluster).unwrap().issue_from(index, &csr, &grant, NOW, &OsRand).unwrap();
         let leaf = pem::parse_many(&chain).unwrap().remove(0).into_contents();
-        assert_eq!(state_index(&rustls_pki_types::CertificateDer::from(leaf)).unwrap(), index);
+        let issued = Issued::of(&rustls_pki_types::CertificateDer::from(leaf)).unwrap();
+        assert_eq!((issued.claimed(), issued.is_marked()), (index, false));
     }
-    // A root's serial number is shorter, whatever it begins with.
+    // A root is no node's certificate.
     let der = rustls_pki_types::CertificateDer::from(pem::parse(&cluster.root_ca.cert_pem).unwrap().into_contents());
-    assert_eq!(state_index(&der).unwrap(), 0);
+    assert!(Issued::of(&der).is_err());
 }
 
 /// Roots as operators make them.

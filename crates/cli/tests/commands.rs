@@ -344,3 +344,26 @@ async fn completion_scripts_know_the_commands() {
         assert!(run.stdout.contains("join-token") && run.code == Some(0), "{shell}");
     }
 }
+
+#[tokio::test]
+async fn the_number_of_old_snapshots_is_a_flag_and_what_is_set_of_raft_is_shown() {
+    let raft = json!({"SnapshotInterval": 5000, "KeepOldSnapshots": 2, "LogEntriesForSlowFollowers": 20, "ElectionTick": 40, "HeartbeatTick": 4});
+    let swarm = json!({"ID": "c", "Version": {"Index": 9}, "Spec": {"Name": "default", "Raft": raft}});
+    let info =
+        json!({"Swarm": {"NodeID": NODE, "LocalNodeState": "active", "ControlAvailable": true, "Cluster": swarm}});
+    let daemon = FakeDaemon::start()
+        .on("GET /info", Reply::json(info))
+        .on("GET /swarm", Reply::json(swarm))
+        .on("POST /swarm/update", Reply::json(json!({})));
+    let shown = daemon.run(&["info"]).await.stdout;
+    for line in ["Number of Old Snapshots to Retain: 2", "Heartbeat Tick: 4", "Election Tick: 40"] {
+        assert!(shown.contains(&format!("   {line}\n")), "{shown}");
+    }
+    for (flag, expected) in [("--max-snapshots=7", 7), ("--max-snapshots=0", 0), ("--task-history-limit=3", 2)] {
+        let run = daemon.run(&["swarm", "update", flag]).await;
+        assert_eq!((run.stdout.as_str(), run.code), ("Swarm updated.\n", Some(0)), "{run:?}");
+        let sent = daemon.requests().last().cloned().map(|(_, body)| serde_json::from_str::<Value>(&body).unwrap());
+        let sent = sent.unwrap()["Raft"].clone();
+        assert_eq!((&sent["KeepOldSnapshots"], &sent["ElectionTick"]), (&json!(expected), &json!(40)), "{flag}");
+    }
+}

@@ -27,7 +27,26 @@ fn main() {
         assert!(batch.transaction.is_empty());
         start.elapsed()
     });
+    // A change of one task costs a look at its whole service.
+    for tasks in [1_000, 10_000] {
+        let running = running(&orchestrate(&cluster(1_000, tasks)).1);
+        report(&format!("one of {tasks} tasks of a service runs"), 1, || one_runs(&running));
+        report(&format!("one of {tasks} tasks of a service failed"), 1, || one_failed(&running));
+    }
     large();
+}
+
+/// One of the tasks says that it runs, as after each step of an update: nothing is to be done.
+fn one_runs(running: &Snapshot) -> Duration {
+    let store: Arc<Store> = running.clone().into();
+    let mut task = running.tasks().next().expect("there are tasks").as_ref().clone();
+    task.status.state = TaskState::Starting;
+    store
+        .apply(running.index() + 1, &*Transaction::new(Timestamp(2)).update(task.clone()))
+        .expect("nobody else writes");
+    task.meta = store.snapshot().task(&task.id).expect("it is there").meta.clone();
+    task.status.state = TaskState::Running;
+    commit(&store, Transaction::new(Timestamp(2)).update(task))
 }
 
 /// What one change costs in a cluster of 1,000 nodes and 100,000 tasks, and what it costs to lose a zone.
@@ -144,7 +163,7 @@ fn node(i: usize) -> Node {
 fn spec() -> TaskSpec {
     let reservations = Some(Resources { nano_cpus: 1_000_000, memory_bytes: 4 << 20 });
     TaskSpec {
-        container: ContainerSpec { image: "nginx:1.27".into(), ..ContainerSpec::default() },
+        runtime: ContainerSpec { image: "nginx:1.27".into(), ..ContainerSpec::default() }.into(),
         resources: Some(ResourceRequirements { limits: None, reservations, ..ResourceRequirements::default() }),
         ..TaskSpec::default()
     }

@@ -6,6 +6,7 @@
 use crate::job;
 use crate::slot::Slots;
 use model::{Concurrency, CronSpec, CronState, JobRun, Service, Timestamp, limits};
+use std::collections::BTreeMap;
 use std::time::Duration;
 use store::Snapshot;
 
@@ -53,6 +54,11 @@ pub(crate) fn advance(snapshot: &Snapshot, service: &Service, slots: &Slots, now
     let mut service = service.clone();
     if begins {
         let iteration = next_iteration(&service, slots);
+        state.open = match cron.concurrency {
+            Concurrency::Replace => BTreeMap::new(),
+            Concurrency::Allow | Concurrency::Forbid => still_open(snapshot, &service, slots),
+        };
+        state.open.insert(iteration, service.spec.mode.completions());
         state.started = Some(iteration);
         service.progress.job = Some(JobRun { iteration, last_execution: now });
     }
@@ -98,6 +104,13 @@ fn may_begin(snapshot: &Snapshot, service: &Service, cron: &CronSpec, state: &Cr
         }
         Concurrency::Replace => true,
     }
+}
+
+/// The runs that are not over, and how many of their tasks have to end well.
+fn still_open(snapshot: &Snapshot, service: &Service, slots: &Slots) -> BTreeMap<u64, u64> {
+    let runs = job::runs(snapshot, service, slots).into_iter();
+    let goes_on = runs.filter(|run| !job::is_over(snapshot, service, slots, *run));
+    goes_on.map(|run| (run, service.completions_of(run))).collect()
 }
 
 /// The number of the next run. An update of the service has raised it already when no run has it.

@@ -34,8 +34,12 @@ pub struct Settings {
     pub canary: Canary,
 }
 
-/// Runs the control loops until `stop` resolves or the node is no manager any more. To be started when the node becomes
-/// the leader, and stopped when it is not. Stopping is safe at any point.
+/// Runs the control loops until `stop` resolves, the node leads no more, or it is no manager any more. To be started when the
+/// node becomes the leader, and stopped when it is not. Stopping is safe at any point.
+///
+/// The client must take proposals in the term in which the driver was started, and in no other ([`ProposeError::Deposed`], which
+/// ends the driver): of two drivers the later one then knows all that the earlier one has brought about, and is not contradicted
+/// by it afterwards. Checks alone do not see to that: two plans may replace different tasks, and together too many.
 pub async fn run(client: Arc<dyn StoreClient>, clock: Arc<dyn Clock>, stop: impl Future<Output = ()>) {
     run_with(client, clock, Settings::default(), stop).await;
 }
@@ -129,7 +133,7 @@ impl Driver {
         loop {
             match self.client.propose(Transaction::new(self.now())).await {
                 Ok(_) => return Ok(()),
-                Err(ProposeError::NotManager) => return Err(Ended),
+                Err(ProposeError::NotManager | ProposeError::Deposed { .. }) => return Err(Ended),
                 Err(error) => {
                     tracing::debug!(%error, "waiting until the log moves on");
                     self.back_off().await;
@@ -227,7 +231,7 @@ impl Driver {
         }
         self.add_due(services);
         match error {
-            ProposeError::NotManager => return Err(Ended),
+            ProposeError::NotManager | ProposeError::Deposed { .. } => return Err(Ended),
             ProposeError::Conflict(conflict) => {
                 tracing::debug!(%conflict, "the state changed under a control loop; looking again");
                 // Most conflicts are with a change that is applied here already: look again at once.

@@ -20,7 +20,7 @@ pub(crate) fn must_leave(snapshot: &Snapshot, service: &Service, task: &Task) ->
     }
     let node = task.node_id.as_ref().and_then(|id| snapshot.node(id));
     let Some(node) = node.filter(|n| n.spec.availability == Availability::Active) else { return false };
-    !suits(&task.spec, node) || !suits_changed(service, task, node) || !has_room(snapshot, task, node)
+    !is_suited(service, task, node) || !has_room(snapshot, task, node)
 }
 
 /// Lets a task that has to leave its node say so.
@@ -30,18 +30,22 @@ pub(crate) fn say_why(item: &mut Item) {
     status.err = NO_LONGER_MEETS.into();
 }
 
-/// The node is what the task was made for.
+/// The node is what a task with this spec needs.
 fn suits(spec: &TaskSpec, node: &Node) -> bool {
     spec.placement.as_ref().is_none_or(|p| p.is_met_by(node) && p.allows_platform_of(node))
 }
 
-/// A task that stayed when only the placement of its service changed is held to what the service says now. A change of the
-/// service is brought about by the updater, a few tasks at a time; a change of the node after it, at once.
-fn suits_changed(service: &Service, task: &Task, node: &Node) -> bool {
+/// What the service says now decides (SwarmKit reads no other): what it has dropped holds no task to anything. What it says now,
+/// and did not when the task was made, is brought about by the updater, a few tasks at a time; but once that is done, a change of
+/// the node counts at once.
+fn is_suited(service: &Service, task: &Task, node: &Node) -> bool {
+    if suits(&service.spec.task, node) {
+        return true;
+    }
     let is_over = |u: &UpdateStatus| matches!(u.state, UpdateState::Completed | UpdateState::RollbackCompleted);
     let updating = service.current_update().is_some_and(|u| !is_over(u));
     let node_came_after = node.meta.version > service.meta.version;
-    task.spec_version == service.spec_version || updating || !node_came_after || suits(&service.spec.task, node)
+    suits(&task.spec, node) && (updating || !node_came_after)
 }
 
 /// What the task reserves is there, beside what the tasks reserve that came to the node before it.

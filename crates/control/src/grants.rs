@@ -13,8 +13,8 @@ use crate::plan::Planner;
 use crate::service::Context;
 use crate::slot::{Item, Slots};
 use model::{
-    Config, ConfigId, ConfigSpec, ContainerSpec, Data, Dependency, Given, Payload, PayloadId, Secret, SecretId,
-    SecretSpec, Service, ServiceSpec, Signal, TaskSpec, Templating, UpdateBy, limits,
+    Config, ConfigId, ConfigSpec, Data, Dependency, Given, Payload, PayloadId, Secret, SecretId, SecretSpec, Service,
+    ServiceSpec, Signal, TaskSpec, Templating, UpdateBy, limits,
 };
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -140,7 +140,7 @@ pub fn remove_config(tx: &mut Transaction, snapshot: &Snapshot, config: &Config)
 /// Adds the checks that what the spec names exists. To be added to every transaction that puts a service with a spec that came
 /// from outside (a new one, or the previous one).
 pub fn check_granted(tx: &mut Transaction, spec: &ServiceSpec) {
-    for of in spec.task.container.dependencies() {
+    for of in spec.task.dependencies() {
         tx.check(Check::Exists { id: (&of).into() });
     }
 }
@@ -201,7 +201,7 @@ enum Step {
 
 /// The service with the versions of data that its next tasks are made with; `None` when it has them already.
 pub(crate) fn pin(snapshot: &Snapshot, service: &Service, slots: &Slots) -> Option<Service> {
-    let old = &service.spec.task.container;
+    let old = service.spec.task.container()?;
     if old.secrets.is_empty() && old.configs.is_empty() {
         return None;
     }
@@ -235,7 +235,7 @@ pub(crate) fn pin(snapshot: &Snapshot, service: &Service, slots: &Slots) -> Opti
         new.spec_version += 1;
         new.update_status = None;
     }
-    Arc::make_mut(&mut new.spec.task).container = container;
+    Arc::make_mut(&mut new.spec.task).runtime = container.into();
     Some(new)
 }
 
@@ -292,10 +292,10 @@ fn next_step(snapshot: &Snapshot, service: &Service, of: &Dependency, given: &Gi
 /// secret or config, nothing kept the old version.
 pub(crate) fn replace_forgotten(snapshot: &Snapshot, spec: &mut ServiceSpec) {
     let is_forgotten = |id: &PayloadId| snapshot.payload(id).is_none();
-    if !spec.task.container.payloads().any(|id| is_forgotten(&id)) {
+    if !spec.task.payloads().any(|id| is_forgotten(&id)) {
         return;
     }
-    let container = &mut Arc::make_mut(&mut spec.task).container;
+    let Some(container) = Arc::make_mut(&mut spec.task).container_mut() else { return };
     let replace = |of: Dependency, given: &mut Given| {
         let forgotten = given.version.is_some_and(|version| is_forgotten(&PayloadId { of: of.clone(), version }));
         if let (true, Some(now)) = (forgotten, current(snapshot, &of)) {
@@ -311,22 +311,22 @@ fn was_taken_back(service: &Service, of: &Dependency, version: u64) -> bool {
     use model::UpdateState::{RollbackCompleted, RollbackPaused, RollbackStarted};
     let back = |u: &model::UpdateStatus| matches!(u.state, RollbackStarted | RollbackPaused | RollbackCompleted);
     let before = service.previous_spec.as_ref().filter(|_| service.current_update().is_some_and(back));
-    before.is_some_and(|spec| spec.task.container.payloads().any(|p| p.of == *of && p.version == version))
+    before.is_some_and(|spec| spec.task.payloads().any(|p| p.of == *of && p.version == version))
 }
 
 /// What the service comes to be given must still be there when the plan is applied: another leader, or a user, may just be
 /// removing it.
 pub(crate) fn check_given(planner: &mut Planner<'_>, service: &Service) {
-    let container = &service.spec.task.container;
-    container.dependencies().for_each(|of| planner.check(Check::Exists { id: (&of).into() }));
-    container.payloads().for_each(|id| planner.check(Check::Exists { id: id.into() }));
+    let task = &service.spec.task;
+    task.dependencies().for_each(|of| planner.check(Check::Exists { id: (&of).into() }));
+    task.payloads().for_each(|id| planner.check(Check::Exists { id: id.into() }));
 }
 
 /// Gives the service's data to tasks that take it in place: their spec differs in nothing else that matters to them.
 pub(crate) fn refresh(context: &Context<'_>, slots: &mut Slots) {
     let service = context.service;
     let wanted = &service.spec.task;
-    if wanted.container.secrets.is_empty() && wanted.container.configs.is_empty() {
+    if wanted.dependencies().next().is_none() {
         return;
     }
     for item in slots.values_mut().flat_map(|s| &mut s.items).filter(|i| i.is_wanted()) {
@@ -334,7 +334,7 @@ pub(crate) fn refresh(context: &Context<'_>, slots: &mut Slots) {
         if Arc::ptr_eq(has, wanted) || has == wanted || item.task.status.state.is_terminal() {
             continue;
         }
-        if all_by_signal(&has.container, &wanted.container)
+        if all_by_signal(has, wanted)
             && let Some(new) = with_data_of(has, wanted).filter(|new| new != has)
         {
             item.edit().spec = new;
@@ -349,15 +349,16 @@ fn with_data_of(has: &TaskSpec, wanted: &Arc<TaskSpec>) -> Option<Arc<TaskSpec>>
         return Some(wanted.clone());
     }
     let mut new = has.clone();
-    new.container.registry_auth.clone_from(&wanted.container.registry_auth);
+    new.set_registry_auth(wanted.registry_auth().cloned());
     new.is_same_but_data(wanted).then(|| {
-        new.container.take_data(&wanted.container);
-        new.container.registry_auth.clone_from(&has.container.registry_auth);
+        new.take_data(wanted);
+        new.set_registry_auth(has.registry_auth().cloned());
         Arc::new(new)
     })
 }
 
-fn all_by_signal(has: &ContainerSpec, wanted: &ContainerSpec) -> bool {
+fn all_by_signal(has: &TaskSpec, wanted: &TaskSpec) -> bool {
+    let Some(wanted) = wanted.container() else { return false };
     let had: Vec<PayloadId> = has.payloads().collect();
     let givens = wanted.secrets.iter().map(|r| (r.dependency(), &r.given));
     let mut givens = givens.chain(wanted.configs.iter().map(|r| (r.dependency(), &r.given)));
@@ -383,7 +384,7 @@ pub(crate) fn prune(planner: &mut Planner<'_>) {
         }
         let named = ObjectId::from(of);
         let named_by = || snapshot.services_naming(&named);
-        let has = |spec: &ServiceSpec| spec.task.container.payloads().any(|p| p == payload.id);
+        let has = |spec: &ServiceSpec| spec.task.payloads().any(|p| p == payload.id);
         if named_by().any(|s| has(&s.spec) || s.previous_spec.as_ref().is_some_and(has)) {
             continue;
         }

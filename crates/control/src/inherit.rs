@@ -15,7 +15,7 @@ pub(crate) fn inherited(snapshot: &Snapshot, spec: &ServiceSpec) -> Option<Arc<I
 
 /// The service's labels, when a template may ask for them: each task would carry them otherwise.
 fn labels(spec: &ServiceSpec) -> BTreeMap<String, String> {
-    if is_templated(&spec.task.container) { spec.labels.clone() } else { BTreeMap::new() }
+    if spec.task.container().is_some_and(is_templated) { spec.labels.clone() } else { BTreeMap::new() }
 }
 
 fn is_templated(container: &ContainerSpec) -> bool {

@@ -30,8 +30,8 @@ pub(crate) fn follow(context: &Context<'_>, slots: &mut Slots) -> bool {
         let fresh = slots.values().filter(|s| s.items.iter().any(|i| i.is_new())).count();
         let room = context.room.saturating_sub(fresh);
         more |= match context.service.spec.mode {
-            Mode::ReplicatedJob { max_concurrent, total_completions } => {
-                fill(context, slots, *run, max_concurrent, total_completions, room)
+            Mode::ReplicatedJob { max_concurrent, .. } => {
+                fill(context, slots, *run, max_concurrent, context.service.completions_of(*run), room)
             }
             _ => global::follow_run(context, slots, *run, may_begin(context, *run)),
         };
@@ -49,10 +49,13 @@ pub(crate) fn runs(snapshot: &Snapshot, service: &Service, slots: &Slots) -> BTr
         return [service.progress.job.map_or(0, |j| j.iteration)].into();
     };
     // An update of a job with a schedule changes the runs to come, not the one that goes on.
-    let Some(last) = service.progress.cron.as_ref().and_then(|c| c.started) else { return BTreeSet::new() };
+    let Some(state) = &service.progress.cron else { return BTreeSet::new() };
+    let Some(last) = state.started else { return BTreeSet::new() };
     let mut runs = BTreeSet::from([last]);
     if cron.concurrency != Concurrency::Replace {
-        let goes_on = |r: &u64| !is_over(snapshot, service, slots, *r) && !is_being_forgotten(slots, *r);
+        // What was over when a later run began stays so, whatever becomes of nodes and of the service.
+        let is_open = |r: &u64| state.open.is_empty() || state.open.contains_key(r);
+        let goes_on = |r: &u64| is_open(r) && !is_over(snapshot, service, slots, *r) && !is_being_forgotten(slots, *r);
         runs.extend(runs_of(slots).filter(|r| *r < last && goes_on(r)));
     }
     runs
@@ -67,9 +70,9 @@ pub(crate) fn runs_of(slots: &Slots) -> impl Iterator<Item = u64> {
 pub(crate) fn is_over(snapshot: &Snapshot, service: &Service, slots: &Slots, run: u64) -> bool {
     let mut stages = stages(snapshot, service, slots, run);
     match service.spec.mode {
-        Mode::ReplicatedJob { total_completions, .. } => {
+        Mode::ReplicatedJob { .. } => {
             let ended = stages.filter(|s| *s != Stage::Goes).count();
-            ended as u64 >= total_completions
+            ended as u64 >= service.completions_of(run)
         }
         _ => stages.all(|s| s != Stage::Goes),
     }

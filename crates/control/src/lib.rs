@@ -8,10 +8,11 @@
 //!
 //! **Must never** do I/O outside the driver, read a clock, roll dice, or keep progress in memory.
 //!
-//! Two leaders may be at work for a moment, and a proposal whose outcome was unknown may be applied late. Every plan is
-//! therefore safe to apply twice or never: it checks the version of the service, of each node it places a task on and of
-//! each task it changes, and the id of a new task is derived from what it follows ([`next_task_id`]), so that the same
-//! replacement is never made twice.
+//! A plan enters the log in the term of the leader that made it, or never ([`driver::run`]), so a leader's plans know all that those
+//! of the leaders before it have brought about. A proposal whose outcome was unknown may still be applied late, and others
+//! write at any time. Every plan is therefore safe to apply twice or never: it checks the version of the service, of each node it
+//! places a task on and of each task it changes, and the id of a new task is derived from what it follows ([`next_task_id`]), so
+//! that the same replacement is never made twice.
 
 #![forbid(unsafe_code)]
 
@@ -40,6 +41,7 @@ mod restart;
 mod service;
 mod slot;
 mod update;
+mod words;
 
 pub use affected::{Key, affected, expand};
 pub use canary::Canary;

@@ -1,9 +1,9 @@
 //! The reaper: forgets tasks that nobody needs to know of any more.
 
-use crate::job;
 use crate::service::{Context, is_away};
 use crate::slot::{Item, Slot, Slots, Stop};
-use model::{TaskId, TaskState, limits};
+use crate::{job, update};
+use model::{TaskId, TaskState, UpdateState, limits};
 use std::collections::BTreeSet;
 use store::Snapshot;
 
@@ -45,9 +45,12 @@ pub(crate) fn bound_history(context: &Context<'_>, slots: &mut Slots) {
     let attempts = context.service.spec.task.restart_policy().max_attempts.unwrap_or(0);
     let attempts = if attempts == 0 { 0 } else { usize::try_from(attempts).unwrap_or(usize::MAX).saturating_add(1) };
     let keep = limit.max(attempts);
-    let updating = context.service.current_update().is_some_and(|u| u.state.is_in_progress());
+    let update = context.service.current_update().map(|u| u.state);
+    let updating = update.is_some_and(UpdateState::is_in_progress);
     for slot in slots.values_mut() {
-        let evidence = if updating { evidence(context, slot) } else { BTreeSet::new() };
+        // Also an update that is over goes on trying where it has failed.
+        let tries = updating || update.is_some() && update::keeps_old(context, slot);
+        let evidence = if tries { evidence(context, slot) } else { BTreeSet::new() };
         bound(slot, keep, &evidence);
     }
 }

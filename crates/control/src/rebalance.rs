@@ -16,8 +16,8 @@ use crate::scheduler::{ClusterView, Request, Seat, Spread};
 use crate::service::{self, Context};
 use crate::slot::{Item, Next, Slot, Slots};
 use model::{
-    Availability, Mode, Move, Node, NodeId, NodeState, Preference, Progress, Rebalance, RebalancePolicy, Service,
-    SlotKey, Task, TaskState, Timestamp, limits,
+    Mode, Move, NodeId, Preference, Progress, Rebalance, RebalancePolicy, Service, SlotKey, Task, TaskState, Timestamp,
+    limits,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -35,7 +35,7 @@ pub(crate) fn is_asked(progress: &Progress) -> bool {
 
 /// True while a move of the service is under way, or watched.
 pub(crate) fn is_moving(service: &Service) -> bool {
-    service.progress.rebalance.as_ref().is_some_and(|r| r.moving.is_some())
+    service.progress.is_moving()
 }
 
 /// How far it has come, for people; `None` when nobody asked.
@@ -67,7 +67,7 @@ pub(crate) fn newest<'s>(service: &Service, slot: &'s Slot) -> Option<&'s Item> 
 
 /// The nodes that are relieved as soon as the moves are through that are under way.
 pub(crate) fn leaving(snapshot: &Snapshot) -> Vec<NodeId> {
-    let moves = snapshot.services().filter_map(|s| s.progress.rebalance.as_ref()?.moving.as_ref());
+    let moves = snapshot.moving_services().filter_map(|s| s.progress.rebalance.as_ref()?.moving.as_ref());
     // Once the new task runs, the old one is not wanted any more.
     let under_way =
         |m: &&Move| snapshot.task(&m.task).is_some_and(|t| t.is_active() && t.status.state < TaskState::Running);
@@ -102,9 +102,9 @@ pub(crate) fn advance(context: &mut Context<'_>, slots: &mut Slots, planner: &mu
 /// The node that came to take tasks last, if that was lately and the cluster's policy is to make use of it.
 pub(crate) fn recent_join(snapshot: &Snapshot, now: Timestamp) -> Option<(NodeId, Timestamp)> {
     snapshot.cluster().filter(|c| c.spec.policy.rebalance == RebalancePolicy::OnJoin)?;
-    let takes = |n: &&Arc<Node>| n.status.state == NodeState::Ready && n.spec.availability == Availability::Active;
-    let last = snapshot.nodes().filter(takes).map(|n| (n.status.takes_tasks_since, &n.id)).max()?;
-    (last.0 != Timestamp::default() && now.since(last.0) <= JOIN_WINDOW).then(|| (last.1.clone(), last.0))
+    let last = snapshot.newest_taker()?;
+    let at = last.status.takes_tasks_since;
+    (at != Timestamp::default() && now.since(at) <= JOIN_WINDOW).then(|| (last.id.clone(), at))
 }
 
 /// Looks after the move that was made. `None` while it is under way or watched; otherwise it is noted how it ended.
@@ -167,9 +167,9 @@ fn best(context: &Context<'_>, slots: &Slots, planner: &mut Planner<'_>) -> Opti
     let mut fullest: BTreeMap<Vec<&str>, (usize, usize, &NodeId)> = BTreeMap::new();
     let nodes: BTreeSet<&NodeId> = tasks.iter().filter_map(|t| t.node_id.as_ref()).collect();
     for node in nodes {
-        let Some(path) = levels.paths.get(node) else { continue };
+        let Some(path) = levels.path(node) else { continue };
         let fill = (levels.on(node), view.active_on(node), node);
-        let most = fullest.entry(path.clone()).or_insert(fill);
+        let most = fullest.entry(path).or_insert(fill);
         *most = (*most).max(fill);
     }
     let mut sources: Vec<_> = fullest.into_values().collect();
@@ -218,8 +218,8 @@ fn active(slots: &Slots) -> Vec<&Arc<Task>> {
 
 /// How the tasks of a service lie, from the outermost preference down to the nodes.
 struct Levels<'a> {
-    /// What each node has of what the tasks are spread over.
-    paths: BTreeMap<&'a NodeId, Vec<&'a str>>,
+    snapshot: &'a Snapshot,
+    preferences: &'a [Preference],
     /// Tasks in each branch, by the way to it.
     branches: BTreeMap<Vec<&'a str>, usize>,
     /// Tasks on each node.
@@ -231,17 +231,21 @@ struct Levels<'a> {
 impl<'a> Levels<'a> {
     fn of(snapshot: &'a Snapshot, service: &'a Service, tasks: &[&Arc<Task>]) -> Levels<'a> {
         let preferences = service.spec.task.placement.as_ref().map_or(&[][..], |p| &p.preferences);
-        let path = |node: &'a Node| preferences.iter().filter_map(|p: &Preference| p.value_on(node)).collect();
-        let paths: BTreeMap<&NodeId, Vec<&str>> = snapshot.nodes().map(|n| (&n.id, path(n))).collect();
-        let mut levels = Levels { paths, branches: BTreeMap::new(), nodes: BTreeMap::new() };
+        let mut levels = Levels { snapshot, preferences, branches: BTreeMap::new(), nodes: BTreeMap::new() };
         for node in tasks.iter().filter_map(|t| t.node_id.as_ref()) {
             *levels.nodes.entry(node.clone()).or_default() += 1;
-            let Some(path) = levels.paths.get(node) else { continue };
+            let Some(path) = levels.path(node) else { continue };
             for depth in 1..=path.len() {
                 *levels.branches.entry(path[..depth].to_vec()).or_default() += 1;
             }
         }
         levels
+    }
+
+    /// What the node has of what the tasks are spread over.
+    fn path(&self, node: &NodeId) -> Option<Vec<&'a str>> {
+        let node = self.snapshot.node(node)?;
+        Some(self.preferences.iter().filter_map(|p| p.value_on(node)).collect())
     }
 
     fn on(&self, node: &NodeId) -> usize {
@@ -250,7 +254,7 @@ impl<'a> Levels<'a> {
 
     /// A task less on `from` and one more on `to` is more even. `view` is without the task.
     fn helps(&self, view: &ClusterView, from: &NodeId, to: &NodeId) -> bool {
-        let (Some(old), Some(new)) = (self.paths.get(from), self.paths.get(to)) else { return false };
+        let (Some(old), Some(new)) = (self.path(from), self.path(to)) else { return false };
         let count = |path: &[&str]| self.branches.get(path).copied().unwrap_or(0);
         for depth in 1..=old.len().min(new.len()) {
             let (a, b) = (&old[..depth], &new[..depth]);

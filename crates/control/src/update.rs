@@ -13,12 +13,13 @@ use std::time::Duration;
 
 /// What an update has come to.
 struct Progress {
-    /// Slots whose present task is not what the service says; those that run last.
+    /// Slots that the update has not come to; those whose old task runs last.
     outdated: Vec<SlotKey>,
     /// Slots that were updated and do not run (and rest) yet.
     busy: usize,
-    /// Slots whose old task goes on, as the new one failed before it could take over; the next one waits like any restart.
-    waiting: usize,
+    /// Slots whose old task goes on, as the new one failed before it could take over, and that have waited for the next try like
+    /// for any restart.
+    tried: Vec<SlotKey>,
     /// All slots that the update is about.
     slots: usize,
     /// A task that failed while it was watched, for each slot that has one.
@@ -65,18 +66,19 @@ pub(crate) fn advance(context: &mut Context<'_>, slots: &mut Slots) -> Option<Se
     let all_at_once = config.parallelism == 0 || context.canary.ignore_parallelism;
     let width = if all_at_once { usize::MAX } else { usize::try_from(config.parallelism).unwrap_or(usize::MAX) };
     let free = width.saturating_sub(progress.busy).min(context.room);
-    for key in progress.outdated.iter().take(free) {
+    // What a new task has failed to take over comes last, or it would hold up all others.
+    for key in progress.outdated.iter().chain(&progress.tried).take(free) {
         if let Some(slot) = slots.get_mut(key) {
             replace(context, slot, config.order);
         }
     }
-    let done = progress.outdated.is_empty() && progress.busy + progress.waiting == 0 && progress.watched;
-    if !state.is_some_and(UpdateState::is_in_progress) {
-        Some(with_status(context, UpdateState::Updating, "update in progress".into()))
-    } else if done {
-        Some(complete(context))
-    } else {
-        None
+    // As in Docker, an update is over when each slot was tried: a failure that is borne is a matter of restarts from then on.
+    let done = progress.outdated.is_empty() && progress.busy == 0 && progress.watched;
+    let goes_on = state.is_some_and(UpdateState::is_in_progress);
+    match state {
+        Some(_) if goes_on => done.then(|| complete(context, slots)),
+        Some(_) if progress.outdated.is_empty() => None,
+        _ => Some(with_status(context, UpdateState::Updating, "update in progress".into())),
     }
 }
 
@@ -95,13 +97,17 @@ fn is_outdated(context: &Context<'_>, slot: &Slot) -> bool {
     slot.is_occupied() && slot.newest().is_some_and(|i| i.is_dirty(context))
 }
 
+/// A task that is not what the service says goes on in the slot, whatever else is tried there.
+pub(crate) fn keeps_old(context: &Context<'_>, slot: &Slot) -> bool {
+    slot.present().any(|i| i.is_wanted() && i.is_dirty(context))
+}
+
 fn look(context: &mut Context<'_>, slots: &Slots, config: &UpdateConfig) -> Progress {
     let service = context.service;
     let watch = watch(context, slots, config);
     let (outdated, failed) = (Vec::new(), Vec::new());
-    let mut progress = Progress { outdated, busy: 0, waiting: 0, slots: 0, failed, watched: true };
-    // These come last: what runs, and then what a new task has failed to take over, or it would hold up all others.
-    let (mut running_outdated, mut tried) = (Vec::new(), Vec::new());
+    let mut progress = Progress { outdated, busy: 0, tried: Vec::new(), slots: 0, failed, watched: true };
+    let mut running_outdated = Vec::new();
     for slot in slots.values() {
         let Some(newest) = slot.newest().filter(|_| is_concerned(context, slot)) else { continue };
         progress.slots += 1;
@@ -117,8 +123,8 @@ fn look(context: &mut Context<'_>, slots: &Slots, config: &UpdateConfig) -> Prog
             // Both are asked, so that a wake-up is set for each.
             match (has_rested(context, slot, newest, config.delay), context.passed(failed.task.status.at, pause)) {
                 (false, _) => progress.busy += 1,
-                (true, false) => progress.waiting += 1,
-                (true, true) => tried.push(slot.key.clone()),
+                (true, false) => {}
+                (true, true) => progress.tried.push(slot.key.clone()),
             }
             continue;
         }
@@ -136,7 +142,6 @@ fn look(context: &mut Context<'_>, slots: &Slots, config: &UpdateConfig) -> Prog
         }
     }
     progress.outdated.append(&mut running_outdated);
-    progress.outdated.append(&mut tried);
     progress
 }
 
@@ -243,13 +248,20 @@ fn with_status(context: &Context<'_>, state: UpdateState, message: String) -> Se
     service
 }
 
-fn complete(context: &Context<'_>) -> Service {
+fn complete(context: &Context<'_>, slots: &Slots) -> Service {
     let (state, message) = if rolling_back(context.service) {
         (UpdateState::RollbackCompleted, "rollback completed")
     } else {
         (UpdateState::Completed, "update completed")
     };
-    let mut service = with_status(context, state, message.into());
+    // A node that takes no tasks keeps what it has, and nothing has failed there.
+    let borne = slots.values().filter(|s| is_concerned(context, s) && keeps_old(context, s));
+    let message = match borne.count() {
+        0 => message.to_owned(),
+        1 => format!("{message}, but for 1 old task that goes on, as what was to replace it failed"),
+        n => format!("{message}, but for {n} old tasks that go on, as what was to replace them failed"),
+    };
+    let mut service = with_status(context, state, message);
     if let Some(status) = &mut service.update_status {
         status.completed_at = Some(context.now);
     }
@@ -271,17 +283,17 @@ fn roll_back(context: &Context<'_>, failed: &TaskId) -> Option<Service> {
     let mut service = context.service.clone();
     let previous = service.previous_spec.take()?;
     let is_gone = |of: &Dependency| context.snapshot.get(&of.into()).is_none();
-    if previous.task.container.dependencies().any(|of| is_gone(&of)) {
+    if previous.task.dependencies().any(|of| is_gone(&of)) {
         return None;
     }
     // What the cluster's policy allowed then it may not allow now.
     let policy = context.snapshot.cluster().map(|c| c.spec.policy.host.clone()).unwrap_or_default();
-    if policy.check(&previous.task.container.host_access).is_err() {
+    if previous.task.container().is_some_and(|c| policy.check(&c.host_access).is_err()) {
         return None;
     }
     let refused = std::mem::replace(&mut service.spec, previous);
     crate::grants::replace_forgotten(context.snapshot, &mut service.spec);
-    if !refused.task.container.payloads().eq(service.spec.task.container.payloads()) {
+    if !refused.task.payloads().eq(service.spec.task.payloads()) {
         // Says which data was taken back, so that it is not rolled out again.
         service.previous_spec = Some(refused);
     }

@@ -180,7 +180,7 @@ fn an_update_changes_the_runs_to_come_and_not_the_one_that_goes_on() {
     assert_eq!(world.snapshot().task(&first.id).unwrap().status.state, TaskState::Complete);
     assert_eq!(world.tasks(&id).len(), 1);
     world.run_for(SECOND * 300);
-    let images: Vec<_> = world.tasks(&id).iter().map(|t| t.spec.container.image.clone()).collect();
+    let images: Vec<_> = world.tasks(&id).iter().map(|t| t.spec.origin().to_owned()).collect();
     assert_eq!(images, ["done/31s", "done/32s"]);
     // By force it runs now, and the schedule goes on as before.
     world.change_service(&id, |s| Arc::make_mut(&mut s.task).force_update += 1);

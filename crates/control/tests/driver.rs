@@ -248,3 +248,22 @@ async fn it_ends_when_the_node_is_no_manager_any_more() {
     cluster.fail_next(&ProposeError::NotManager, 1);
     assert!(timeout(Duration::from_secs(5), end).await.is_ok());
 }
+
+#[tokio::test(start_paused = true)]
+async fn it_ends_with_the_term_in_which_it_was_started() {
+    let cluster = Cluster::start(1).await;
+    cluster.tasks.stop();
+    for unknown_first in [false, true] {
+        let end = swarmlite_control::driver::run(cluster.client.clone(), cluster.clock.clone(), std::future::pending());
+        let before = cluster.client.local().index();
+        cluster.fail_next(&ProposeError::Deposed { term: 3 }, 1);
+        if unknown_first {
+            // What became of that proposal it must not wait for: the barrier is refused.
+            cluster.fail_next(&ProposeError::Unknown { reason: "the leadership was lost".into() }, 1);
+        }
+        cluster.create(if unknown_first { "a" } else { "b" }, 1).await;
+        assert!(timeout(Duration::from_secs(5), end).await.is_ok(), "it goes on as a leader that is none");
+        let applied = cluster.client.local().index() - before;
+        assert_eq!(applied, if unknown_first { 2 } else { 1 }, "the service, and what was proposed before the end");
+    }
+}

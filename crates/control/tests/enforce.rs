@@ -159,6 +159,25 @@ fn a_constraint_that_came_later_is_held_against_the_node_too() {
     assert_eq!(world.running(&id).len(), 2);
 }
 
+/// SwarmKit asks what the service says now, and nothing else (swarmkit#2857). A task that was made with a constraint stayed when
+/// that was dropped, and then holds it against nobody.
+#[test]
+fn a_constraint_that_the_service_has_dropped_drives_nobody_away() {
+    let mut world = World::with_nodes(2);
+    let nodes = world.node_ids();
+    nodes.iter().for_each(|n| set_label(&mut world, n, "disk", "ssd"));
+    let id = world.create_service_with("db", 2, constrained("db", &["node.labels.disk==ssd"]), |_| {});
+    world.settle();
+    let before: Vec<TaskId> = world.running(&id).iter().map(|t| t.id.clone()).collect();
+    let placement = constrained("db", &["node.role==worker"]).placement;
+    world.change_service(&id, |s| std::sync::Arc::make_mut(&mut s.task).placement = placement);
+    world.settle();
+    nodes.iter().for_each(|n| set_label(&mut world, n, "disk", "hdd"));
+    world.settle();
+    let after: Vec<TaskId> = world.running(&id).iter().map(|t| t.id.clone()).collect();
+    assert_eq!(before, after, "nobody asks for an ssd any more");
+}
+
 #[test]
 fn a_constraint_that_the_nodes_do_not_meet_is_rolled_out_a_few_tasks_at_a_time() {
     let mut world = World::with_nodes(2);

@@ -42,7 +42,7 @@ fn generic(task: &mut TaskSpec, kind: &str, amount: i64) {
 fn volume(task: &mut TaskSpec, driver: &str) {
     let mount =
         Mount { source: "data".into(), target: "/data".into(), volume_driver: driver.into(), ..Mount::default() };
-    task.container.mounts.push(mount);
+    task.container_mut().unwrap().mounts.push(mount);
 }
 
 fn names(node: &mut Node, kind: &str, names: &[&str]) {

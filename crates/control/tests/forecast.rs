@@ -129,7 +129,7 @@ fn an_update_shows_its_batches_and_its_dip() {
     let mut world = world(3);
     let id = world.create_service("web", 3, image("v1"));
     world.settle();
-    let new_image = |s: &mut ServiceSpec| Arc::make_mut(&mut s.task).container.image = "v2".into();
+    let new_image = |s: &mut ServiceSpec| Arc::make_mut(&mut s.task).container_mut().unwrap().image = "v2".into();
     let outlook = plan(&world, &[change(&world, &id, new_image)]);
     let lines = steps(&outlook);
     assert_eq!(lines[0], "0 update-status web.0 ->- updating: update in progress");
@@ -142,7 +142,7 @@ fn an_update_shows_its_batches_and_its_dip() {
 
     let start_first = |s: &mut ServiceSpec| {
         s.update = Some(UpdateConfig { order: UpdateOrder::StartFirst, ..UpdateConfig::default() });
-        Arc::make_mut(&mut s.task).container.image = "v2".into();
+        Arc::make_mut(&mut s.task).container_mut().unwrap().image = "v2".into();
     };
     let outlook = plan(&world, &[change(&world, &id, start_first)]);
     assert_eq!((outlook.services[0].least_running, outlook.services[0].dip), (3, Duration::ZERO));
@@ -183,7 +183,7 @@ fn secrets_of_a_service_are_not_told() {
     let outlook = plan(
         &world,
         &[change(&world, &id, |s| {
-            let container = &mut Arc::make_mut(&mut s.task).container;
+            let container = Arc::make_mut(&mut s.task).container_mut().unwrap();
             container.env = vec!["PASSWORD=hunter2".into()];
             container.registry_auth = Some(RegistryAuth("hunter2".into()));
         })],
@@ -258,7 +258,7 @@ fn a_forecast_has_an_end() {
     let slow = |s: &mut ServiceSpec| s.update = Some(UpdateConfig { delay: SECOND * 600, ..UpdateConfig::default() });
     let id = world.create_service_with("web", 10, image("v1"), slow);
     world.settle();
-    let new_image = |s: &mut ServiceSpec| Arc::make_mut(&mut s.task).container.image = "v2".into();
+    let new_image = |s: &mut ServiceSpec| Arc::make_mut(&mut s.task).container_mut().unwrap().image = "v2".into();
     let outlook = plan(&world, &[change(&world, &id, new_image)]);
     assert_eq!(outlook.ends.to_string(), "failed to settle within 3600s");
     let ask = |options| {
@@ -299,7 +299,7 @@ fn a_health_check_takes_its_time() {
         &world,
         &[change(&world, &id, |s| {
             let check = Healthcheck { test: vec!["CMD".into(), "true".into()], ..Healthcheck::default() };
-            Arc::make_mut(&mut s.task).container.healthcheck =
+            Arc::make_mut(&mut s.task).container_mut().unwrap().healthcheck =
                 Some(Healthcheck { interval: Some(SECOND * 7), ..check });
         })],
     );
@@ -321,7 +321,7 @@ fn what_is_forecast_comes_true() {
         }),
         ("another image", |w| {
             let id = w.snapshot().services().last().unwrap().id.clone();
-            change(w, &id, |s| Arc::make_mut(&mut s.task).container.image = "v2".into())
+            change(w, &id, |s| Arc::make_mut(&mut s.task).container_mut().unwrap().image = "v2".into())
         }),
         ("a drained node", |w| what_if(&w.snapshot(), &[], &w.node_ids()[1..2], &BTreeMap::new(), w.now).unwrap()),
         ("two dead nodes", |w| {
@@ -380,7 +380,10 @@ fn a_global_service_follows_the_nodes() {
     let outlook = plan(&world, &[drained]);
     assert_eq!(steps(&outlook), ["0 stop agent.0 a>- node a is drained"]);
     assert_eq!((outlook.services[0].wanted_before, outlook.services[0].wanted_after, dip(&outlook)), (3, 2, (2, 0)));
-    let updated = plan(&world, &[change(&world, &id, |s| Arc::make_mut(&mut s.task).container.image = "v2".into())]);
+    let updated = plan(
+        &world,
+        &[change(&world, &id, |s| Arc::make_mut(&mut s.task).container_mut().unwrap().image = "v2".into())],
+    );
     let restarts: Vec<String> = steps(&updated).into_iter().filter(|s| s.contains(" restart ")).collect();
     assert_eq!(restarts.len(), 3, "{restarts:?}");
     assert!(restarts[0].ends_with("a>a update: image v1 -> v2"), "{restarts:?}");

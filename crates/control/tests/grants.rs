@@ -64,13 +64,13 @@ fn reference(id: &SecretId) -> SecretReference {
 
 fn using(ids: &[&SecretId]) -> TaskSpec {
     let mut task = image("v1");
-    task.container.secrets = ids.iter().map(|id| reference(id)).collect();
+    task.container_mut().unwrap().secrets = ids.iter().map(|id| reference(id)).collect();
     task
 }
 
 /// The versions of the first secret that running tasks have.
 fn versions(world: &World, id: &ServiceId) -> Vec<u64> {
-    let version = |t: &Arc<Task>| t.spec.container.secrets[0].given.version.unwrap();
+    let version = |t: &Arc<Task>| t.spec.container().unwrap().secrets[0].given.version.unwrap();
     world.running(id).iter().map(version).collect()
 }
 
@@ -83,7 +83,7 @@ fn force(world: &mut World, id: &ServiceId) {
         let task = Arc::make_mut(&mut s.task);
         task.force_update += 1;
         // What comes from outside says nothing of versions.
-        task.container.secrets.iter_mut().for_each(|r| r.given = Given::default());
+        task.container_mut().unwrap().secrets.iter_mut().for_each(|r| r.given = Given::default());
     });
 }
 
@@ -105,7 +105,7 @@ fn tasks_are_made_with_the_version_of_their_time_and_new_data_rolls_out_like_any
     let old = world.service(&id).spec;
     world.change_service(&id, |s| {
         s.mode = Mode::Replicated { replicas: 4 };
-        Arc::make_mut(&mut s.task).container.secrets[0].given = Given::default();
+        Arc::make_mut(&mut s.task).container_mut().unwrap().secrets[0].given = Given::default();
         s.keep_data_versions(&old);
     });
     world.settle();
@@ -177,7 +177,7 @@ fn signal_gives_new_data_to_the_tasks_that_run() {
     world.settle();
     assert_eq!((ids(&world.running(&id)), versions(&world, &id)), (before, vec![2, 2, 2]));
     let usr1 = Signal::parse("SIGUSR1");
-    assert!(world.running(&id).iter().all(|t| t.spec.container.secrets[0].given.signal == usr1));
+    assert!(world.running(&id).iter().all(|t| t.spec.container().unwrap().secrets[0].given.signal == usr1));
     assert_eq!((world.service(&id).spec_version, world.update_state(&id)), (1, None), "no update");
     assert_eq!(kept(&world, &secret), [2]);
     // Beside one that rolls, all is rolled.
@@ -191,7 +191,7 @@ fn signal_gives_new_data_to_the_tasks_that_run() {
     world.settle();
     let now = world.running(&both);
     assert_ne!(ids(&now), before);
-    assert_eq!(now[0].spec.container.payloads().map(|p| p.version).collect::<Vec<_>>(), [3, 2]);
+    assert_eq!(now[0].spec.payloads().map(|p| p.version).collect::<Vec<_>>(), [3, 2]);
 }
 
 #[test]
@@ -207,7 +207,7 @@ fn other_credentials_for_the_registry_replace_no_task_that_was_updated_in_place(
     let old = world.service(&id).spec;
     world.change_service(&id, |s| {
         s.mode = Mode::Replicated { replicas: 3 };
-        let container = &mut Arc::make_mut(&mut s.task).container;
+        let container = Arc::make_mut(&mut s.task).container_mut().unwrap();
         container.registry_auth = Some(RegistryAuth("new".into()));
         container.secrets[0].given = Given::default();
         s.keep_data_versions(&old);
@@ -215,7 +215,7 @@ fn other_credentials_for_the_registry_replace_no_task_that_was_updated_in_place(
     world.settle();
     assert!(before.iter().all(|t| ids(&world.running(&id)).contains(t)));
     assert_eq!(versions(&world, &id), [2; 3]);
-    let auth = world.service(&id).spec.task.container.registry_auth.clone();
+    let auth = world.service(&id).spec.task.container().unwrap().registry_auth.clone();
     assert_eq!(auth, Some(RegistryAuth("new".into())), "the next pull needs them");
     // And they are still told of new data, not replaced.
     let before = ids(&world.running(&id));
@@ -309,7 +309,7 @@ fn new_data_of_a_secret_that_many_large_services_use_fits_the_log() {
     let mut world = World::with_nodes(3);
     let secret = create(&mut world, 1, "");
     let mut task = using(&[&secret]);
-    task.container.env = (0..200).map(|n| format!("VARIABLE_{n}={}", "x".repeat(100))).collect();
+    task.container_mut().unwrap().env = (0..200).map(|n| format!("VARIABLE_{n}={}", "x".repeat(100))).collect();
     let services: Vec<ServiceId> = (0..64).map(|n| world.create_service(&format!("web{n}"), 1, task.clone())).collect();
     world.control();
     assert!(update(&mut world, &secret, "two"));
@@ -319,12 +319,12 @@ fn new_data_of_a_secret_that_many_large_services_use_fits_the_log() {
     // What did not fit is not forgotten.
     assert!(!batch.transaction.is_empty() && batch.wakes.values().any(|at| *at == world.now));
     world.control();
-    let given = |id| world.service(id).spec.task.container.secrets[0].given.version;
+    let given = |id| world.service(id).spec.task.container().unwrap().secrets[0].given.version;
     assert!(services.iter().all(|id| given(id) == Some(2)));
 }
 
 fn versions_left(world: &World, id: &ServiceId) -> Vec<PayloadId> {
-    world.running(id).iter().flat_map(|t| t.spec.container.payloads().collect::<Vec<_>>()).collect()
+    world.running(id).iter().flat_map(|t| t.spec.payloads().collect::<Vec<_>>()).collect()
 }
 
 #[test]
@@ -488,8 +488,8 @@ proptest! {
         let snapshot = world.snapshot();
         for service in snapshot.services() {
             for task in world.running(&service.id) {
-                let has: Vec<PayloadId> = task.spec.container.payloads().collect();
-                prop_assert_eq!(&has, &service.spec.task.container.payloads().collect::<Vec<_>>());
+                let has: Vec<PayloadId> = task.spec.payloads().collect();
+                prop_assert_eq!(&has, &service.spec.task.payloads().collect::<Vec<_>>());
                 prop_assert!(has.iter().all(|id| snapshot.payload(id).is_some()));
             }
         }

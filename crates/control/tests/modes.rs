@@ -143,8 +143,7 @@ fn an_update_does_not_wait_for_nodes_that_are_paused_drained_or_away() {
     world.set_image(&id, "v2");
     world.settle();
     assert_eq!(world.update_state(&id).unwrap().0, UpdateState::Completed);
-    let running: Vec<_> =
-        world.running(&id).iter().map(|t| (t.node_id.clone(), t.spec.container.image.clone())).collect();
+    let running: Vec<_> = world.running(&id).iter().map(|t| (t.node_id.clone(), t.spec.origin().to_owned())).collect();
     assert!(running.contains(&(Some(nodes[0].clone()), "v1".into())), "a paused node keeps what it has");
     assert!(running.contains(&(Some(nodes[3].clone()), "v2".into())));
     assert_eq!(running.len(), 2);

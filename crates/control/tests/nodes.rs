@@ -255,5 +255,5 @@ fn the_pause_is_short_again_once_a_task_ran_well_or_the_user_changed_something()
     // What ends well does not fail: it is run again as its policy says.
     world.set_image(&id, "done");
     world.run_for(SECOND * 300);
-    assert!(world.tasks(&id).iter().all(|t| t.failures == 0 || t.spec.container.image != "done"));
+    assert!(world.tasks(&id).iter().all(|t| t.failures == 0 || t.spec.origin() != "done"));
 }

@@ -113,7 +113,7 @@ fn task(asks: &Asks) -> TaskSpec {
         ..ResourceRequirements::default()
     });
     if asks.volume {
-        task.container.mounts = vec![Mount { volume_driver: "nfs".into(), ..Mount::default() }];
+        task.container_mut().unwrap().mounts = vec![Mount { volume_driver: "nfs".into(), ..Mount::default() }];
     }
     task
 }

@@ -65,7 +65,7 @@ fn parallelism_and_delay_are_honoured() {
     // 0 is all at once.
     world.change_service(&id, |s| {
         s.update = config(|c| c.parallelism = 0);
-        Arc::make_mut(&mut s.task).container.image = "v3".into();
+        Arc::make_mut(&mut s.task).container_mut().unwrap().image = "v3".into();
     });
     assert_eq!(watch(&mut world, &id, SECOND * 2), (0, 6, 6));
     assert_eq!(count(&world, &id, "v3"), 6);
@@ -128,7 +128,7 @@ fn a_task_that_fails_when_it_is_no_longer_watched_does_not_pause_the_update() {
     world.settle();
     world.set_image(&id, "v2");
     world.run_for(SECOND * 20);
-    let new = world.running(&id).into_iter().find(|t| t.spec.container.image == "v2").unwrap();
+    let new = world.running(&id).into_iter().find(|t| t.spec.origin() == "v2").unwrap();
     world.set_status(&new.id, TaskState::Failed);
     world.settle();
     assert_eq!(world.update_state(&id).unwrap().0, UpdateState::Completed);
@@ -144,7 +144,7 @@ fn failures_up_to_the_ratio_are_borne_and_continue_goes_on() {
     world.settle();
     world.set_image(&id, "crash");
     world.run_for(SECOND * 60);
-    assert!(world.wanted(&id).iter().all(|t| t.spec.container.image == "crash"));
+    assert!(world.wanted(&id).iter().all(|t| t.spec.origin() == "crash"));
     assert_eq!(world.update_state(&id).unwrap().0, UpdateState::Completed);
 
     let mut world = World::with_nodes(3);
@@ -154,7 +154,7 @@ fn failures_up_to_the_ratio_are_borne_and_continue_goes_on() {
     world.settle();
     world.set_image(&id, "v2");
     world.run();
-    let new = world.running(&id).into_iter().find(|t| t.spec.container.image == "v2").unwrap();
+    let new = world.running(&id).into_iter().find(|t| t.spec.origin() == "v2").unwrap();
     world.set_status(&new.id, TaskState::Failed);
     world.settle();
     assert_eq!(world.update_state(&id).unwrap().0, UpdateState::Completed, "one of four is borne");
@@ -175,26 +175,26 @@ fn a_failing_update_rolls_back_where_that_is_asked_for() {
     world.settle();
     assert_eq!(world.update_state(&id), Some((UpdateState::RollbackCompleted, "rollback completed".into())));
     assert_eq!(world.images(&id), ["v1"; 4]);
-    assert_eq!(world.service(&id).spec.task.container.image, "v1");
+    assert_eq!(world.service(&id).spec.task.origin(), "v1");
 }
 
 #[test]
 fn a_rollback_does_not_bring_back_what_the_policy_forbids_by_now() {
     let mut world = World::with_nodes(2);
     let mut spec = image("v1");
-    spec.container.host_access.privileged = true;
+    spec.container_mut().unwrap().host_access.privileged = true;
     let id = world.create_service_with("web", 2, spec, |s| {
         s.update = config(|c| c.failure_action = FailureAction::Rollback);
     });
     world.settle();
     world.change_service(&id, |s| {
-        let container = &mut Arc::make_mut(&mut s.task).container;
+        let container = Arc::make_mut(&mut s.task).container_mut().unwrap();
         (container.image, container.host_access.privileged) = ("crash".into(), false);
     });
     world.run_for(SECOND * 60);
     let (state, message) = world.update_state(&id).unwrap();
     assert_eq!(state, UpdateState::Paused, "{message}");
-    assert!(!world.service(&id).spec.task.container.host_access.privileged);
+    assert!(!world.service(&id).spec.task.container().unwrap().host_access.privileged);
 }
 
 #[test]
@@ -349,10 +349,10 @@ fn every_way_that_an_update_ends_is_the_same_whenever_the_leader_changes() {
             world.agents();
             world.pass(Duration::from_millis(200));
         }
-        let left = |t: &Task| (t.slot, t.spec.container.image.clone(), t.spec_version);
+        let left = |t: &Task| (t.slot, t.spec.origin().to_owned(), t.spec_version);
         let wanted: Vec<_> = world.wanted(&id).iter().map(|t| left(t)).collect();
         let service = world.service(&id);
-        (world.update_state(&id).unwrap().0, wanted, service.spec.task.container.image.clone(), service.spec_version)
+        (world.update_state(&id).unwrap().0, wanted, service.spec.task.origin().to_owned(), service.spec_version)
     };
     for image_after in ["v2", "reject"] {
         for action in [FailureAction::Pause, FailureAction::Rollback] {

@@ -109,7 +109,7 @@ fn each_filter_says_what_is_missing_with_the_numbers() {
         ),
         (
             |_| {},
-            |t| t.container.mounts.push(Mount { volume_driver: "nfs".into(), ..Mount::default() }),
+            |t| t.container_mut().unwrap().mounts.push(Mount { volume_driver: "nfs".into(), ..Mount::default() }),
             Filter::Plugins,
             "volume driver nfs missing",
         ),
@@ -144,7 +144,7 @@ fn each_filter_says_what_is_missing_with_the_numbers() {
             Filter::Platform,
             "platform linux/x86_64, the image exists for linux/arm64",
         ),
-        (|_| {}, |t| t.log_driver = None, Filter::MaxReplicas, "runs 1 of at most 1 replicas"),
+        (|_| {}, |t| t.log_driver = None, Filter::MaxReplicas, "runs 1 of at most 1 replica"),
     ];
     for (on_node, on_task, filter, reason) in table {
         let (mut world, nodes) = world(&["a"]);
@@ -211,7 +211,7 @@ fn a_slot_that_ended_for_good_says_why_nothing_follows() {
         let id = world.create_service("web", 1, with_policy(image(image_name), policy));
         world.run_for(SECOND * 600);
         assert_eq!(lines(&ask(&world, &id)), [format!("web.1: {line}")]);
-        assert_eq!(ask(&world, &id).lines, [format!("0 of 1 tasks run; web.1: {line}")]);
+        assert_eq!(ask(&world, &id).lines, [format!("0 of 1 task runs; web.1: {line}")]);
     }
 }
 
@@ -219,7 +219,7 @@ fn a_slot_that_ended_for_good_says_why_nothing_follows() {
 fn a_task_on_its_way_says_where_it_is_since_when() {
     let (mut world, nodes) = world(&["a"]);
     let mut task = image("nginx:1");
-    task.container.healthcheck = Some(Healthcheck::default());
+    task.container_mut().unwrap().healthcheck = Some(Healthcheck::default());
     let id = world.create_service("web", 1, task);
     world.control();
     let task = world.wanted(&id)[0].clone();

@@ -123,7 +123,7 @@ impl Batch {
 
 /// The data that tasks need which run on the node, or may come to. What a task is asked to stop with it does not need again.
 fn needed<'a>(tasks: impl Iterator<Item = &'a Arc<Task>>) -> BTreeSet<PayloadId> {
-    tasks.filter(|t| t.is_active()).flat_map(|t| t.spec.container.payloads()).collect()
+    tasks.filter(|t| t.is_active()).flat_map(|t| t.spec.payloads()).collect()
 }
 
 /// Several messages when one would be too large: data, tasks, and in the last one what goes. An agent that is cut off in

@@ -29,7 +29,6 @@ const JUDGE_AT_LEAST: Duration = Duration::from_secs(1);
 
 /// Takes the managers' reports while this manager leads. One for each manager, for its whole life.
 pub struct LeaderReports {
-    store: Arc<dyn StoreClient>,
     clock: Arc<dyn Clock>,
     canary: Canary,
     /// Set while this manager leads.
@@ -39,6 +38,8 @@ pub struct LeaderReports {
 
 #[derive(Clone)]
 struct Reign {
+    /// Takes what this reign decides, and nothing after its end.
+    store: Arc<dyn StoreClient>,
     sessions: Arc<Mutex<SessionsSeen>>,
     heard: Arc<Notify>,
     statuses: mpsc::Sender<Waiting>,
@@ -53,8 +54,8 @@ struct Waiting {
 
 impl LeaderReports {
     /// Not leading yet.
-    pub fn new(store: Arc<dyn StoreClient>, clock: Arc<dyn Clock>, canary: Canary) -> Arc<LeaderReports> {
-        Arc::new(LeaderReports { store, clock, canary, reign: Mutex::new(None), brake: watch::Sender::new(None) })
+    pub fn new(clock: Arc<dyn Clock>, canary: Canary) -> Arc<LeaderReports> {
+        Arc::new(LeaderReports { clock, canary, reign: Mutex::new(None), brake: watch::Sender::new(None) })
     }
 
     /// Set while more than half of the nodes are silent at once and none is therefore put down.
@@ -81,18 +82,20 @@ impl LeaderReports {
     }
 
     /// Leads, until the returned future is dropped: run it from when this manager became the leader until it is none.
-    /// `suspects` are the nodes that gossip's failure detector suspects.
-    pub async fn lead(&self, suspects: watch::Receiver<BTreeSet<NodeId>>) {
+    /// `suspects` are the nodes that gossip's failure detector suspects. The store must take proposals in the term that this
+    /// manager leads in, and in no later one: a leader that was replaced hears of no node any more, and its verdict that they are
+    /// all down must not reach its successor.
+    pub async fn lead(&self, store: Arc<dyn StoreClient>, suspects: watch::Receiver<BTreeSet<NodeId>>) {
         let (sender, queue) = mpsc::channel(QUEUE);
-        let reign = Reign { sessions: Arc::default(), heard: Arc::default(), statuses: sender };
+        let reign = Reign { store, sessions: Arc::default(), heard: Arc::default(), statuses: sender };
         *self.reign.lock() = Some(reign.clone());
         let _abdicates = Abdicates(self);
-        tokio::join!(self.write_statuses(queue), self.judge_nodes(&reign, suspects));
+        tokio::join!(self.write_statuses(&*reign.store, queue), self.judge_nodes(&reign, suspects));
     }
 
     /// Gives how many were refused, and whose description was not taken.
     fn record(&self, reign: &Reign, reports: &[SessionReport]) -> (u32, Vec<String>) {
-        let snapshot = self.store.local();
+        let snapshot = reign.store.local();
         let now = Instant::now();
         let (mut refused, mut untold) = (0, Vec::new());
         let mut sessions = reign.sessions.lock();
@@ -123,7 +126,7 @@ impl LeaderReports {
     // --- statuses ---
 
     /// Commits what is there, and meanwhile gathers what comes: at once when idle, in large batches under load.
-    async fn write_statuses(&self, mut queue: mpsc::Receiver<Waiting>) {
+    async fn write_statuses(&self, store: &dyn StoreClient, mut queue: mpsc::Receiver<Waiting>) {
         while let Some(first) = queue.recv().await {
             let mut reports = first.reports;
             let mut waiting = vec![first.done];
@@ -132,27 +135,27 @@ impl LeaderReports {
                 reports.extend(next.reports);
                 waiting.push(next.done);
             }
-            let outcome = self.commit(&reports).await;
+            let outcome = self.commit(store, &reports).await;
             for done in waiting {
                 let _nobody_waits_any_more = done.send(outcome.clone());
             }
         }
     }
 
-    async fn commit(&self, reports: &[Reported]) -> Result<u32, ReportError> {
+    async fn commit(&self, store: &dyn StoreClient, reports: &[Reported]) -> Result<u32, ReportError> {
         let mut todo = vec![reports];
         let mut refused = 0;
         let mut conflicts = 0;
         while let Some(part) = todo.pop() {
-            let (mut transaction, mut not_taken) = status::write(&self.store.local(), part, self.wall());
+            let (mut transaction, mut not_taken) = status::write(&store.local(), part, self.wall());
             if not_taken > 0 {
                 // A leader that was replaced and does not know it yet does not know the newest tasks either. Nothing is
                 // refused, and so forgotten by its agent, on its word alone.
-                let current = self.store.current().await;
+                let current = store.current().await;
                 let current = current.map_err(|e| ReportError::Unavailable { reason: e.to_string() })?;
                 (transaction, not_taken) = status::write(&current, part, self.wall());
             }
-            let outcome = if transaction.is_empty() { Ok(0) } else { self.store.propose(transaction).await };
+            let outcome = if transaction.is_empty() { Ok(0) } else { store.propose(transaction).await };
             match outcome {
                 Ok(_index) => refused += not_taken,
                 Err(ProposeError::Conflict(_)) if conflicts < CONFLICTS_MAX => {
@@ -179,7 +182,7 @@ impl LeaderReports {
 
     async fn judge_nodes(&self, reign: &Reign, mut suspects: watch::Receiver<BTreeSet<NodeId>>) {
         let mut leader_since = Instant::now();
-        let mut changes = self.store.changes();
+        let mut changes = reign.store.changes();
         let mut suspects_open = true;
         loop {
             let suspected = suspects.borrow_and_update().clone();
@@ -203,7 +206,7 @@ impl LeaderReports {
     }
 
     async fn judge_once(&self, reign: &Reign, suspects: &BTreeSet<NodeId>, leader_since: &mut Instant) -> Instant {
-        let snapshot = self.store.local();
+        let snapshot = reign.store.local();
         let now = Instant::now();
         let judgement = {
             let mut sessions = reign.sessions.lock();
@@ -229,7 +232,7 @@ impl LeaderReports {
             return judgement.wake_at.map_or(latest, |at| at.min(latest));
         }
         let moved = moved_nodes(&snapshot, &judgement.transaction);
-        match self.store.propose(judgement.transaction).await {
+        match reign.store.propose(judgement.transaction).await {
             Ok(_) => {
                 for node in moved {
                     tracing::info!(node = %node.id, state = ?node.status.state, message = node.status.message, "a node's state changed");

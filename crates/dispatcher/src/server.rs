@@ -422,6 +422,7 @@ fn first_message(snapshot: &Snapshot, id: &str) -> SessionMessage {
         Some(Manager { node_id: n.id.to_string(), addr: manager.addr.clone() })
     });
     let cluster = snapshot.cluster();
+    let ticks = cluster.map(|c| c.spec.raft.ticks);
     let keys = cluster.map(|c| c.gossip_keys.iter().map(|k| GossipKey { id: k.id, key: k.key.to_vec() }).collect());
     SessionMessage {
         session_id: id.to_owned(),
@@ -430,8 +431,12 @@ fn first_message(snapshot: &Snapshot, id: &str) -> SessionMessage {
         desired_role: String::new(),
         gossip_keys: keys.unwrap_or_default(),
         root_certificate_pem: cluster.map(|c| c.trusted_roots_pem()).unwrap_or_default(),
-        node_cert_expiry_s: cluster.map_or(0, |c| c.spec.node_cert_expiry.as_secs()),
+        // What an authority elsewhere gives is right, whatever it is.
+        node_cert_expiry_s: cluster.filter(|c| !c.signs_elsewhere()).map_or(0, |c| c.spec.node_cert_expiry.as_secs()),
         certificate_after: 0,
         cluster_version: cluster.map_or(0, |c| c.meta.version),
+        certificate_marked: cluster.is_some_and(|c| c.security.grants.is_some()),
+        raft_heartbeat_tick: ticks.map_or(0, |t| t.heartbeat),
+        raft_election_tick: ticks.map_or(0, |t| t.election),
     }
 }

@@ -60,7 +60,7 @@ fn target(name: String) -> FileTarget {
 
 /// A task with this data.
 fn with(mut task: Task, payloads: &[PayloadId]) -> Task {
-    let container = &mut Arc::make_mut(&mut task.spec).container;
+    let container = Arc::make_mut(&mut task.spec).container_mut().unwrap();
     for payload in payloads {
         let given = Given { version: Some(payload.version), signal: Some(Signal::default()), templating: None };
         match &payload.of {

@@ -194,6 +194,7 @@ async fn the_session_tells_what_changes_in_the_cluster() {
     let mut session = Session::open(&mut manager.client(1)).await.unwrap();
     session.beat(&manager.tasks);
     assert_eq!((session.first.desired_role.as_str(), session.first.heartbeat_period_ms), ("worker", 1000));
+    assert_eq!((session.first.raft_heartbeat_tick, session.first.raft_election_tick), (1, 10));
     let mut node = model::Node::clone(manager.store.local().node(&id(1)).unwrap());
     node.spec.role = model::Role::Manager;
     node.manager = Some(model::ManagerStatus { raft_id: 1, addr: "10.0.0.1:2377".into() });
@@ -205,11 +206,13 @@ async fn the_session_tells_what_changes_in_the_cluster() {
     assert_eq!(message.managers.iter().map(|m| m.addr.as_str()).collect::<Vec<_>>(), ["10.0.0.1:2377"]);
     let mut cluster = model::Cluster::clone(manager.store.local().cluster().unwrap());
     cluster.spec.heartbeat_period = Duration::from_secs(3);
+    cluster.spec.raft.ticks = model::RaftTicks { heartbeat: 2, election: 30 };
     let mut tx = Transaction::new(model::Timestamp(10));
     tx.changes.push(Change::Put(Object::from(cluster)));
     manager.store.propose(tx).await.unwrap();
     let message = session.messages.message().await.unwrap().unwrap();
     assert_eq!(message.heartbeat_period_ms, 3000);
+    assert_eq!((message.raft_heartbeat_tick, message.raft_election_tick), (2, 30));
 }
 
 #[tokio::test(start_paused = true)]

@@ -186,6 +186,11 @@ impl Failure {
         Failure::rpc(Code::FailedPrecondition, format_args!("service {id} does not have a previous spec"))
     }
 
+    /// 500: the output of a task that has none.
+    pub fn no_output() -> Failure {
+        Failure::new(500, "error making log selector: logs only supported on container tasks")
+    }
+
     /// 400: removing a node that is there.
     pub fn node_not_down(id: &str) -> Failure {
         Failure::rpc(Code::FailedPrecondition, format_args!("node {id} is not down and can't be removed"))

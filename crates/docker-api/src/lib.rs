@@ -57,15 +57,15 @@ pub use service::{
 };
 pub use size::{InvalidSize, ram_in_bytes};
 pub use swarm::{
-    CaConfig, ClusterInfo, DispatcherConfig, EncryptionConfig, InitRequest, JoinRequest, JoinTokens,
+    CaConfig, ClusterInfo, DispatcherConfig, EncryptionConfig, ExternalCa, InitRequest, JoinRequest, JoinTokens,
     OrchestrationConfig, RaftConfig, Swarm, SwarmSpec, TaskDefaults, UnlockKey,
 };
 pub use system::{Actor, Component, ErrorResponse, EventMessage, Peer, PlatformName, SwarmInfo, Version};
 pub use task::{
     ContainerStatus, DiscreteGenericResource, Driver, GenericResource, Limit, NamedGenericResource, Placement,
-    PlacementPreference, PortStatus, ResourceRequirements, Resources, RestartPolicy, SpreadOver, Task, TaskSpec,
-    TaskStatus,
+    PlacementPreference, PluginPrivilege, PluginSpec, PortStatus, ResourceRequirements, Resources, RestartPolicy,
+    SpreadOver, Task, TaskSpec, TaskStatus,
 };
 pub use token::{TokenCreateRequest, TokenCreateResponse, TokenSummary};
-pub use unsupported::{Unsupported, unsupported_in_service_spec, unsupported_in_swarm_spec};
+pub use unsupported::{Unsupported, unsupported_in_service_spec};
 pub use wire::{ObjectVersion, TlsInfo};

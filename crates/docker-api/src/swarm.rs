@@ -2,7 +2,6 @@
 
 use crate::go::{GoDuration, GoTime, Secret, omit};
 use crate::{Driver, ObjectVersion, TlsInfo};
-use serde_json::Value;
 use std::collections::BTreeMap;
 
 bodies! {
@@ -114,14 +113,26 @@ bodies! {
     pub struct CaConfig {
         /// Validity of a node's certificate.
         "NodeCertExpiry" node_cert_expiry: GoDuration, "omit";
-        /// Authorities outside. Not supported; seen in order to be refused.
-        "ExternalCAs" external_cas: Vec<Value>, "omit";
+        /// Authorities elsewhere that sign certificates.
+        "ExternalCAs" external_cas: Vec<ExternalCa>, "omit";
         /// A new root certificate, PEM. Sent, never shown.
         "SigningCACert" signing_ca_cert: String, "omit";
         /// Its key, PEM. Sent, never shown.
         "SigningCAKey" signing_ca_key: Secret, "omit";
         /// Changed to make a new root.
         "ForceRotate" force_rotate: u64, "omit";
+    }
+
+    /// An authority elsewhere that signs certificates.
+    pub struct ExternalCa {
+        /// `cfssl`.
+        "Protocol" protocol: String;
+        /// Where requests are sent.
+        "URL" url: String;
+        /// Kept as they are.
+        "Options" options: BTreeMap<String, String>, "omit";
+        /// The root certificate that it signs under, PEM; empty for the swarm's of now.
+        "CACert" ca_cert: String;
     }
 
     /// For tasks that say nothing themselves.

@@ -46,8 +46,8 @@ bodies! {
     pub struct TaskSpec {
         /// A container.
         "ContainerSpec" container_spec: Option<ContainerSpec>, "omit";
-        /// An engine plugin. Not supported; seen in order to be refused.
-        "PluginSpec" plugin_spec: Option<Value>, "omit";
+        /// A plugin of the engine.
+        "PluginSpec" plugin_spec: Option<PluginSpec>, "omit";
         /// A container's place in a network. Not supported; seen in order to be refused.
         "NetworkAttachmentSpec" network_attachment_spec: Option<Value>, "omit";
         /// What it needs and may use.
@@ -62,8 +62,32 @@ bodies! {
         "LogDriver" log_driver: Option<Driver>, "omit";
         /// Raised to replace all tasks though nothing changed.
         "ForceUpdate" force_update: u64;
-        /// `container`, `plugin` or `attachment`.
+        /// `container` or `plugin`; `attachment` is not supported.
         "Runtime" runtime: String, "omit";
+    }
+
+    /// A plugin of the engine. (Docker writes these names small, unlike all others.)
+    pub struct PluginSpec {
+        /// The name that it gets on the node.
+        "name" name: String, "omit";
+        /// Where it comes from.
+        "remote" remote: String, "omit";
+        /// What it is allowed.
+        "privileges" privileges: Vec<PluginPrivilege>, "omit";
+        /// Installed, and not to be enabled.
+        "disabled" disabled: bool, "omit";
+        /// `KEY=value` settings.
+        "env" env: Vec<String>, "omit";
+    }
+
+    /// Something that a plugin is allowed.
+    pub struct PluginPrivilege {
+        /// What kind.
+        "name" name: String, "omit";
+        /// Words for it.
+        "description" description: String, "omit";
+        /// Which.
+        "value" value: Vec<String>, "omit";
     }
 
     /// A driver and its options.

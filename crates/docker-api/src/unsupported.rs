@@ -1,6 +1,6 @@
 //! Fields that Docker knows and Swarmlite does not support yet: named in a refusal, never dropped.
 
-use crate::{ContainerSpec, Mount, ServiceSpec, SwarmSpec, TaskSpec};
+use crate::{ContainerSpec, Mount, ServiceSpec, TaskSpec};
 
 /// A field that is not supported yet.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -30,18 +30,11 @@ const SERVICE: &[Rule<ServiceSpec>] = &[
 const NO_NETWORK: &str = "leave it out, and publish ports with mode=host";
 
 const TASK: &[Rule<TaskSpec>] = &[
-    (|t| t.plugin_spec.is_some(), "TaskTemplate.PluginSpec", "tasks are containers", "use ContainerSpec"),
     (
-        |t| t.network_attachment_spec.is_some(),
+        |t| t.network_attachment_spec.is_some() || t.runtime == "attachment",
         "TaskTemplate.NetworkAttachmentSpec",
-        "tasks are containers",
-        "use ContainerSpec",
-    ),
-    (
-        |t| !matches!(t.runtime.as_str(), "" | "container"),
-        "TaskTemplate.Runtime",
-        "tasks are containers",
-        "leave it out, or say container",
+        "there are no overlay networks yet",
+        "use ContainerSpec or PluginSpec",
     ),
     (|t| !t.networks.is_empty(), "TaskTemplate.Networks", "there are no overlay networks yet", NO_NETWORK),
 ];
@@ -68,21 +61,6 @@ const MOUNT: &[Rule<Mount>] = &[
     ),
 ];
 
-const SWARM: &[Rule<SwarmSpec>] = &[
-    (
-        |s| !s.ca_config.external_cas.is_empty(),
-        "CAConfig.ExternalCAs",
-        "the swarm signs its certificates itself",
-        "leave it out",
-    ),
-    (
-        |s| s.raft.keep_old_snapshots.is_some_and(|n| n != 0),
-        "Raft.KeepOldSnapshots",
-        "only the last snapshot is kept",
-        "leave it out, or say 0",
-    ),
-];
-
 /// The first field of a service that is not supported.
 pub fn unsupported_in_service_spec(spec: &ServiceSpec) -> Option<Unsupported> {
     let container = spec.task_template.container_spec.as_ref();
@@ -90,11 +68,6 @@ pub fn unsupported_in_service_spec(spec: &ServiceSpec) -> Option<Unsupported> {
         .or_else(|| first(&spec.task_template, TASK))
         .or_else(|| container.and_then(|c| first(c, CONTAINER)))
         .or_else(|| container.and_then(|c| c.mounts.iter().find_map(|m| first(m, MOUNT))))
-}
-
-/// The first field of a swarm's spec that is not supported.
-pub fn unsupported_in_swarm_spec(spec: &SwarmSpec) -> Option<Unsupported> {
-    first(spec, SWARM)
 }
 
 fn first<T>(value: &T, rules: &[Rule<T>]) -> Option<Unsupported> {

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use swarmlite_docker_api::{
     ClusterInfo, ContainerSpec, EventMessage, Forecast, GoTime, InitRequest, JoinRequest, JoinTokens, Node, Privileges,
     Ratio, RebalanceRequest, Secret, Service, ServiceCreateResponse, ServiceSpec, SimulateRequest, Swarm, SwarmInfo,
-    SwarmSpec, Task, UpdateConfig, Version, Why, unsupported_in_service_spec, unsupported_in_swarm_spec,
+    SwarmSpec, Task, UpdateConfig, Version, Why, unsupported_in_service_spec,
 };
 
 #[track_caller]
@@ -142,9 +142,9 @@ fn what_is_not_supported_says_what_and_what_instead() {
         let spec: ServiceSpec = serde_json::from_value(sent.clone()).expect("readable");
         assert_eq!(unsupported_in_service_spec(&spec).map(|u| u.field), field, "{sent}");
     }
-    let swarm: SwarmSpec = serde_json::from_value(json!({"Raft": {"KeepOldSnapshots": 3}})).expect("readable");
-    assert_eq!(unsupported_in_swarm_spec(&swarm).expect("a refusal").field, "Raft.KeepOldSnapshots");
-    assert_eq!(unsupported_in_swarm_spec(&SwarmSpec::default()), None);
+    let cas = json!([{"Protocol": "cfssl", "URL": "https://ca", "Options": {"a": "b"}, "CACert": ""}]);
+    let swarm: SwarmSpec = serde_json::from_value(json!({"CAConfig": {"ExternalCAs": cas}})).expect("readable");
+    assert_eq!(serde_json::to_value(&swarm).expect("writable")["CAConfig"], json!({"ExternalCAs": cas}));
 }
 
 #[test]

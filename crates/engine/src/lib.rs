@@ -3,7 +3,7 @@
 //! **Owns** the [`Engine`] trait and its two implementations: Docker (through bollard, [`DockerEngine`]) and the in-memory
 //! one ([`EmbeddedEngine`]).
 //!
-//! **Must never** know what a task is: containers, images, names and labels only. Every call has a timeout, and its error
+//! **Must never** know what a task is: containers, images, plugins, names and labels only. Every call has a timeout, and its error
 //! carries the engine's own message.
 
 #![forbid(unsafe_code)]
@@ -13,6 +13,7 @@ pub mod embedded;
 mod error;
 mod exec;
 mod files;
+mod plugins;
 mod types;
 
 pub use docker::{DockerEngine, DockerOptions, InvalidDockerHost};
@@ -20,6 +21,7 @@ pub use embedded::EmbeddedEngine;
 pub use error::EngineError;
 pub use exec::{EXEC_CHUNK_BYTES, ExecIo, ExecStart, ExecState, Execs, NewExec, TerminalSize};
 pub use files::{FileMount, FilePlace, HostFile, HostFiles};
+pub use plugins::{PluginSource, PluginState, Plugins};
 pub use types::{ContainerEvent, ContainerPhase, ContainerState, Health, LogChunk, LogOptions, NewContainer};
 
 use async_trait::async_trait;
@@ -31,7 +33,7 @@ use std::time::Duration;
 
 /// What the agent needs of a container engine.
 #[async_trait]
-pub trait Engine: Execs + Send + Sync + 'static {
+pub trait Engine: Execs + Plugins + Send + Sync + 'static {
     /// What the engine says of its machine and itself. Also the way to ask whether it is reachable.
     async fn describe(&self) -> Result<NodeDescription, EngineError>;
     /// Makes sure that the image is there: pulls it, and is content with a local one when the registry cannot be reached.

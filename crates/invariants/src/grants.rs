@@ -7,7 +7,7 @@ use store::{ObjectId, Snapshot};
 /// S23: what a service names is there; and its current data with it.
 pub(crate) fn check_state(snapshot: &Snapshot, out: &mut Vec<Violation>) {
     for service in snapshot.services() {
-        for of in service.spec.task.container.dependencies() {
+        for of in service.spec.task.dependencies() {
             if snapshot.get(&ObjectId::from(&of)).is_none() {
                 let name = &service.spec.name;
                 out.push(Violation::new("S23", format!("service {name} uses {of}, which is not there")));
@@ -29,12 +29,11 @@ pub fn check_pruned(snapshot: &Snapshot) -> Vec<Violation> {
         Dependency::Secret(of) => snapshot.secret(of).is_some_and(|s| s.data_version == id.version),
         Dependency::Config(of) => snapshot.config(of).is_some_and(|c| c.data_version == id.version),
     };
-    let by_task =
-        |id: &PayloadId| snapshot.tasks().any(|t| t.is_active() && t.spec.container.payloads().any(|p| p == *id));
+    let by_task = |id: &PayloadId| snapshot.tasks().any(|t| t.is_active() && t.spec.payloads().any(|p| p == *id));
     let by_service = |id: &PayloadId| {
-        snapshot.services().filter(|s| s.spec.task.container.dependencies().any(|d| d == id.of)).any(|s| {
+        snapshot.services().filter(|s| s.spec.task.dependencies().any(|d| d == id.of)).any(|s| {
             let specs = [Some(&s.spec), s.previous_spec.as_ref()].into_iter().flatten();
-            specs.flat_map(|spec| spec.task.container.payloads()).any(|p| p == *id)
+            specs.flat_map(|spec| spec.task.payloads()).any(|p| p == *id)
         })
     };
     let ids = snapshot.payloads().map(|p| &p.id);

@@ -2,8 +2,8 @@
 
 use crate::Violation;
 use model::{
-    Availability, GenericResource, Node, NodeId, NodeState, Platform, Protocol, ServiceId, SlotKey, Task, TaskState,
-    Timestamp,
+    Availability, GenericResource, Node, NodeId, NodeState, Platform, Protocol, ServiceId, SlotKey, Task, TaskSpec,
+    TaskState, Timestamp,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -33,7 +33,7 @@ pub fn check_drained(
 
 /// S18: no task is wanted on a node that is not what it needs, though the node has been so for `bound`: one that does not meet
 /// the task's constraints, is of a platform that its image does not exist for, or is not the one that it is for. A paused node
-/// keeps what it has.
+/// keeps what it has, and what the service has meanwhile dropped nobody needs.
 pub fn check_suited(snapshot: &Snapshot, now: Timestamp, bound: Duration) -> Vec<Violation> {
     let late = unsuited_tasks(snapshot).filter(|(_, node, _)| now.since(node.meta.updated_at) >= bound);
     let violation = |(task, node, what): (&Task, &Node, String)| {
@@ -46,14 +46,16 @@ pub fn check_suited(snapshot: &Snapshot, now: Timestamp, bound: Duration) -> Vec
 pub(crate) fn unsuited_tasks(snapshot: &Snapshot) -> impl Iterator<Item = (&Task, &Node, String)> {
     snapshot.tasks().filter(|t| t.is_active()).filter_map(|t| {
         let node = t.node_id.as_ref().and_then(|id| snapshot.node(id))?;
-        let what = unsuited(t, node).filter(|_| node.spec.availability == Availability::Active)?;
+        let what = unsuited(t, &t.spec, node).filter(|_| node.spec.availability == Availability::Active)?;
+        let now = snapshot.service(&t.service_id).map_or(&t.spec, |s| &s.spec.task);
+        unsuited(t, now, node)?;
         Some((t.as_ref(), node.as_ref(), what))
     })
 }
 
-/// Why the node is none for the task, whatever else runs there.
-fn unsuited(task: &Task, node: &Node) -> Option<String> {
-    let placement = task.spec.placement.as_ref();
+/// Why the node is none for the task with this spec, whatever else runs there.
+fn unsuited(task: &Task, spec: &TaskSpec, node: &Node) -> Option<String> {
+    let placement = spec.placement.as_ref();
     let unmet = placement.and_then(|p| p.constraints.iter().find(|c| !c.is_met_by(node)));
     if let Some(constraint) = unmet {
         return Some(format!("which does not meet `{constraint}`"));
@@ -89,7 +91,7 @@ fn check_node(after: &Snapshot, node: &Node, placed: &[&Arc<Task>], out: &mut Ve
         out.push(Violation::new("S18", format!("a task was placed on node {id}, which takes none")));
     }
     for task in placed {
-        if let Some(what) = unsuited(task, node) {
+        if let Some(what) = unsuited(task, &task.spec, node) {
             out.push(Violation::new("S18", format!("task {} was placed on node {id}, {what}", task.id)));
         }
     }

@@ -140,7 +140,11 @@ fn missing(snapshot: &Snapshot, service: &Service, filled: &[&SlotKey]) -> Optio
     };
     let of_run = filled.iter().filter(|s| s.run == run);
     match service.spec.mode {
-        Mode::Replicated { replicas: wanted } | Mode::ReplicatedJob { total_completions: wanted, .. } => {
+        Mode::Replicated { .. } | Mode::ReplicatedJob { .. } => {
+            let wanted = match service.spec.mode {
+                Mode::Replicated { replicas } => replicas,
+                _ => service.completions_of(run.unwrap_or_default()),
+            };
             let filled = of_run.count() as u64;
             (filled != wanted).then(|| format!("{filled} slots are filled of {wanted}"))
         }
@@ -173,7 +177,7 @@ fn is_explained(task: &Task) -> bool {
 fn not_as_wanted(snapshot: &Snapshot, service: &Service, task: &Task, paused: bool) -> Option<String> {
     let mut spec = task.spec.as_ref().clone();
     let wanted = &service.spec.task;
-    spec.container.registry_auth.clone_from(&wanted.container.registry_auth); // no reason to replace what runs
+    spec.set_registry_auth(wanted.registry_auth().cloned()); // no reason to replace what runs
     let node = task.node_id.as_ref().and_then(|n| snapshot.node(n));
     if node.is_some_and(|n| wanted.is_allowed_on(n)) {
         spec.placement.clone_from(&wanted.placement); // nor is placement, where it is well placed

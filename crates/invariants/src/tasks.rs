@@ -50,7 +50,7 @@ fn changed(before: &Task, after: &Task, out: &mut Vec<Violation>) {
 /// The data of secrets and configs is the one thing of a task's spec that may change, when the new version says how the
 /// container is told.
 fn is_updated_in_place(before: &Task, after: &Task) -> bool {
-    let (had, has) = (&before.spec.container, &after.spec.container);
+    let (Some(had), Some(has)) = (before.spec.container(), after.spec.container()) else { return false };
     let had: Vec<_> = had.payloads().collect();
     let secrets = has.secrets.iter().map(|r| &r.given);
     let mut givens = secrets.chain(has.configs.iter().map(|r| &r.given)).zip(has.dependencies());

@@ -47,7 +47,7 @@ impl Witness {
             if let Some(Object::Task(task)) = &delta.after
                 && let Some(node) = &task.node_id
             {
-                let mut payloads = task.spec.container.payloads().peekable();
+                let mut payloads = task.spec.payloads().peekable();
                 if payloads.peek().is_some() {
                     self.given.entry(node.clone()).or_default().extend(payloads);
                 }

@@ -25,7 +25,7 @@ fn payload(n: u64) -> Payload {
 
 fn spec(version: Option<u64>, signal: Option<&str>) -> Arc<TaskSpec> {
     let mut spec = TaskSpec::default();
-    spec.container.secrets = vec![SecretReference {
+    spec.container_mut().unwrap().secrets = vec![SecretReference {
         secret_id: id('k'),
         secret_name: "key".parse().unwrap(),
         target: FileTarget { path: "key".parse().unwrap(), uid: 0, gid: 0, mode: FileMode::DEFAULT },
@@ -146,6 +146,6 @@ fn s12_only_data_that_is_told_changes_under_a_task() {
     assert!(change(spec(Some(1), None), spec(Some(2), Some("HUP"))).is_empty());
     assert_eq!(change(spec(Some(1), None), spec(Some(2), None)), ["S12"]);
     let mut other = spec(Some(2), Some("HUP")).as_ref().clone();
-    other.container.image = "other".into();
+    other.container_mut().unwrap().image = "other".into();
     assert_eq!(change(spec(Some(1), None), Arc::new(other)), ["S12"]);
 }

@@ -18,7 +18,7 @@ fn id<T: std::str::FromStr<Err = InvalidId>>(c: char) -> T {
 
 fn image(name: &str) -> Arc<TaskSpec> {
     Arc::new(TaskSpec {
-        container: ContainerSpec { image: name.into(), ..ContainerSpec::default() },
+        runtime: ContainerSpec { image: name.into(), ..ContainerSpec::default() }.into(),
         ..TaskSpec::default()
     })
 }

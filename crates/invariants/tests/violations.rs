@@ -318,6 +318,10 @@ fn a_task_is_placed_only_where_its_spec_allows_and_leaves_when_the_node_changes(
     assert!(lab.put(asks(constraints("node.labels.disk==ssd"))).is_empty());
     assert!(lab.put(labelled("hdd")).is_empty(), "the loops have not seen it yet");
     let late = |lab: &Lab, now| check_suited(&lab.snapshot(), Timestamp(now), Duration::from_nanos(100)).len();
+    assert_eq!(late(&lab, 500), 0, "the service asks for nothing any more");
+    let mut wants = service();
+    Arc::make_mut(&mut wants.spec.task).placement = Some(constraints("node.labels.disk==ssd"));
+    lab.put(wants);
     assert_eq!((late(&lab, 50), late(&lab, 500)), (0, 1));
     let mut paused = labelled("hdd");
     paused.spec.availability = Availability::Pause;

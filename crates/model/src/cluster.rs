@@ -53,6 +53,19 @@ pub struct ClusterSecurity {
     pub gossip_key_since: Timestamp,
     /// How far the rotation of the gossip keys has come, beyond what their order says.
     pub gossip_rotation: GossipRotation,
+    /// What managers mark certificates with that they grant. `None` while nobody but they can sign any.
+    pub grants: Option<GrantKey>,
+}
+
+/// The key of the marks that managers put into certificates, so that one which an authority elsewhere signed without being
+/// asked is told from one that the swarm granted (docs/adr/0009). Made once, with the first such authority, and kept.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GrantKey {
+    /// 32 bytes.
+    pub key: [u8; 32],
+    /// A certificate without a mark is worth nothing any more: every node has said that it has one.
+    #[serde(default)]
+    pub required: bool,
 }
 
 /// The rotation of the gossip keys. While the newest key is not the first, it is being handed out.
@@ -138,6 +151,21 @@ impl Cluster {
         }
     }
 
+    /// The authorities elsewhere that sign under this root. While there is one, managers do not sign under it themselves.
+    pub fn external_cas_of(&self, root: &RootCa) -> Vec<&ExternalCa> {
+        let wanted = bare_pem(&root.cert_pem);
+        let signs = |ca: &&ExternalCa| {
+            let under = if ca.ca_cert_pem.trim().is_empty() { &self.root_ca.cert_pem } else { &ca.ca_cert_pem };
+            bare_pem(under) == wanted
+        };
+        self.spec.external_cas.iter().filter(signs).collect()
+    }
+
+    /// Whether certificates are signed elsewhere: how long they are valid is not the cluster's to say then.
+    pub fn signs_elsewhere(&self) -> bool {
+        !self.external_cas_of(self.signing_root()).is_empty()
+    }
+
     /// The time at which no certificate is valid any more that was issued until `now`, by the clocks of managers.
     pub fn certificates_end_by(&self, now: Timestamp) -> Timestamp {
         now.plus(self.spec.node_cert_expiry).max(self.security.certificates.longest_until)
@@ -159,6 +187,20 @@ impl Cluster {
             self.security.certificates.longest_until = until;
         }
         self.spec.node_cert_expiry = expiry;
+    }
+}
+
+// === impl RootCa ===
+
+impl RootCa {
+    /// Whether it is the same certificate, however its text is broken into lines.
+    pub fn is(&self, cert_pem: &str) -> bool {
+        bare_pem(&self.cert_pem) == bare_pem(cert_pem)
+    }
+
+    /// Whether managers can sign with it.
+    pub fn has_key(&self) -> bool {
+        !self.key_pem.is_empty()
     }
 }
 
@@ -204,6 +246,23 @@ pub struct ClusterSpec {
     /// What may happen beyond what Docker does. From labels.
     #[serde(default)]
     pub policy: crate::ClusterPolicy,
+    /// How the managers' Raft works, beyond how often it takes a snapshot.
+    #[serde(default)]
+    pub raft: crate::RaftSettings,
+    /// Authorities elsewhere that sign nodes' certificates in the managers' place, in the order in which they are asked.
+    #[serde(default)]
+    pub external_cas: Vec<ExternalCa>,
+}
+
+/// An authority elsewhere, which speaks the signing protocol of cfssl over HTTPS.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExternalCa {
+    /// Where certificate requests are sent: an `https` URL.
+    pub url: String,
+    /// Kept for whoever set them; nothing reads them, as in SwarmKit.
+    pub options: BTreeMap<String, String>,
+    /// The root certificate that it signs under, PEM; empty for the cluster's root of now.
+    pub ca_cert_pem: String,
 }
 
 impl Default for ClusterSpec {
@@ -220,6 +279,8 @@ impl Default for ClusterSpec {
             autolock: false,
             task_log_driver: None,
             policy: crate::ClusterPolicy::default(),
+            raft: crate::RaftSettings::default(),
+            external_cas: Vec::new(),
         }
     }
 }
@@ -229,8 +290,15 @@ impl Default for ClusterSpec {
 pub struct RootCa {
     /// The root certificate, PEM.
     pub cert_pem: String,
-    /// The root key, PEM. Only managers hold it.
+    /// The root key, PEM. Only managers hold it. Empty when it is an authority's elsewhere.
     pub key_pem: String,
+}
+
+/// The certificates of a PEM text without what may differ between two texts of the same: line breaks, and words around them.
+fn bare_pem(text: &str) -> String {
+    let bodies = text.split("-----BEGIN CERTIFICATE-----").skip(1);
+    let bodies = bodies.filter_map(|part| part.split_once("-----END CERTIFICATE-----"));
+    bodies.flat_map(|(body, _)| body.chars().filter(|c| !c.is_whitespace()).chain(['.'])).collect()
 }
 
 /// The secrets of the two join tokens, in their whole form `SWMTKN-1-<digest>-<secret>`.
@@ -255,6 +323,11 @@ pub struct GossipKey {
 impl fmt::Debug for RootCa {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RootCa").field("cert_pem", &self.cert_pem).finish_non_exhaustive()
+    }
+}
+impl fmt::Debug for GrantKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("GrantKey").field("required", &self.required).finish_non_exhaustive()
     }
 }
 impl fmt::Debug for JoinTokens {
@@ -306,6 +379,32 @@ mod tests {
         let rotation = RootRotation { new: root("new"), cross_signed_pem: String::new(), started_at: Timestamp(1) };
         cluster.security.root_rotation = Some(rotation);
         assert_eq!((cluster.trusted_roots_pem().as_str(), cluster.signing_root()), ("old\nnew\n", &root("new")));
+    }
+
+    #[test]
+    fn an_authority_elsewhere_signs_under_the_root_that_it_names_or_the_one_of_now() {
+        let pem = |body: &str| format!("-----BEGIN CERTIFICATE-----\n{body}\n-----END CERTIFICATE-----\n");
+        let ca = |url: &str, under: &str| ExternalCa {
+            url: url.into(),
+            options: BTreeMap::new(),
+            ca_cert_pem: under.to_owned(),
+        };
+        let mut cluster = cluster();
+        cluster.root_ca = root(&pem("OL\nD"));
+        assert!(!cluster.signs_elsewhere());
+        cluster.spec.external_cas =
+            vec![ca("a", ""), ca("b", &format!("of the new root\r\n{}", pem("NE\r\nW"))), ca("c", &pem("OLD"))];
+        let urls = |cluster: &Cluster| {
+            cluster.external_cas_of(cluster.signing_root()).iter().map(|ca| ca.url.clone()).collect::<Vec<_>>()
+        };
+        assert_eq!(urls(&cluster), ["a", "c"]);
+        let new = root(&pem("NEW"));
+        cluster.security.root_rotation =
+            Some(RootRotation { new, cross_signed_pem: String::new(), started_at: Timestamp(1) });
+        assert_eq!(urls(&cluster), ["b"], "the one of now is still the old root");
+        cluster.spec.external_cas.remove(1);
+        assert!(!cluster.signs_elsewhere());
+        assert!(cluster.root_ca.is(&pem("OLD")) && !cluster.root_ca.is(&pem("OL")) && !cluster.root_ca.is(""));
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use crate::Timestamp;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 mod schedule;
@@ -52,6 +53,10 @@ pub struct CronState {
     pub followed: String,
     /// The service's [`crate::TaskSpec::force_update`] that was seen: a user who raises it asks for a run now.
     pub forced: u64,
+    /// The run that began last, and the earlier ones that were not over then; each with how many of its tasks have to end well
+    /// (0 of a global job's). What an update asks for is asked of the runs to come. Empty when none has begun since this is
+    /// written down.
+    pub open: BTreeMap<u64, u64>,
 }
 
 // === impl CronSpec ===

@@ -24,6 +24,8 @@ mod mode;
 mod node;
 mod placement;
 mod policy;
+mod raft_settings;
+mod runtime;
 mod secret;
 mod service;
 mod task;
@@ -31,8 +33,8 @@ mod template;
 mod usage;
 
 pub use cluster::{
-    CertificateRecord, Cluster, ClusterSecurity, ClusterSpec, ExtraToken, GossipKey, JoinTokens, RootCa, RootRotation,
-    UnlockKey,
+    CertificateRecord, Cluster, ClusterSecurity, ClusterSpec, ExternalCa, ExtraToken, GossipKey, GrantKey, JoinTokens,
+    RootCa, RootRotation, UnlockKey,
 };
 pub use constraint::{Constraint, InvalidConstraint};
 pub use container::{
@@ -58,6 +60,8 @@ pub use policy::{
     AllowedDevices, Autopilot, Backoff, ClusterPolicy, HostAccessDenied, HostPolicy, RebalancePolicy,
     SPARE_MANAGER_LABEL,
 };
+pub use raft_settings::{InvalidRaftSettings, RaftSettings, RaftTicks};
+pub use runtime::{PluginPrivilege, PluginSpec, Runtime};
 pub use secret::{
     Config, ConfigName, ConfigSpec, Data, Dependency, InvalidData, InvalidDependencyName, InvalidSignal,
     InvalidUpdateBy, Payload, PayloadId, Secret, SecretName, SecretSpec, Signal, Templating, UpdateBy,

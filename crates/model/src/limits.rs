@@ -20,6 +20,10 @@ pub const JOIN_TOKENS_MAX: usize = 256;
 pub const JOIN_TOKEN_LABELS_MAX: usize = 32;
 /// Bytes of those labels, keys and values together: with [`JOIN_TOKENS_MAX`] half a MiB, which leaves a transaction room.
 pub const JOIN_TOKEN_LABEL_BYTES_MAX: usize = 2048;
+/// Authorities elsewhere that sign certificates: all of them may be asked for one certificate.
+pub const EXTERNAL_CAS_MAX: usize = 16;
+/// Bytes of one of them: its URL, its options, its root certificate.
+pub const EXTERNAL_CA_BYTES_MAX: usize = 16 << 10;
 /// Nodes in a swarm, those that are down included: who holds a token must not fill the managers' memory.
 pub const NODES_MAX: usize = 10_000;
 /// Removed nodes that are remembered until their certificates have expired; beyond it those that expire first are forgotten.
@@ -33,6 +37,18 @@ pub const REPLICAS_MAX: u64 = 100_000;
 pub const SNAPSHOT_INTERVAL_DEFAULT: u64 = 10_000;
 /// The largest such number: what a manager keeps in its log and replays when it starts has an end.
 pub const SNAPSHOT_INTERVAL_MAX: u64 = 100_000;
+/// Old snapshots that a manager keeps at most: each is as large as the state, and is sealed anew with every change of the data key.
+pub const OLD_SNAPSHOTS_MAX: u64 = 100;
+/// Log entries kept behind a snapshot unless the cluster spec says otherwise (SwarmKit manager/state/raft).
+pub const KEPT_FOR_SLOW_FOLLOWERS_DEFAULT: u64 = 500;
+/// The largest such number, as for the entries between two snapshots.
+pub const KEPT_FOR_SLOW_FOLLOWERS_MAX: u64 = 100_000;
+/// The largest heartbeat tick of Raft. Five make 0.75 s, and an answer may take as long: by satellite it takes 0.6 s. Much slower,
+/// and a manager that is well would count as unreachable.
+pub const HEARTBEAT_TICK_MAX: u32 = 5;
+/// The largest election tick of Raft. Fifty make up to 4 s until a lost leader is replaced, and 8 s when the wrong one campaigns
+/// first; a write waits for 10 s.
+pub const ELECTION_TICK_MAX: u32 = 50;
 /// Dead tasks kept for each slot unless the cluster spec says otherwise (SwarmKit manager.go).
 pub const TASK_HISTORY_DEFAULT: i64 = 5;
 /// Smallest CPU limit or reservation, in billionths of a CPU (SwarmKit controlapi/service.go).

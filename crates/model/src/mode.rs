@@ -90,6 +90,15 @@ pub struct Move {
     pub from: NodeId,
 }
 
+// === impl Progress ===
+
+impl Progress {
+    /// True while a task is being moved to another node, or watched there.
+    pub fn is_moving(&self) -> bool {
+        self.rebalance.as_ref().is_some_and(|r| r.moving.is_some())
+    }
+}
+
 // === impl SlotKey ===
 
 impl SlotKey {
@@ -122,6 +131,14 @@ impl Mode {
             Mode::Global => "global",
             Mode::ReplicatedJob { .. } => "replicated-job",
             Mode::GlobalJob => "global-job",
+        }
+    }
+
+    /// Of a replicated job: how many of its tasks have to end well; 0 of anything else.
+    pub fn completions(&self) -> u64 {
+        match self {
+            Mode::ReplicatedJob { total_completions, .. } => *total_completions,
+            Mode::Replicated { .. } | Mode::Global | Mode::GlobalJob => 0,
         }
     }
 

@@ -84,6 +84,9 @@ pub struct NodeTls {
     pub issuer_subject_der: Vec<u8>,
     /// Public key of that root, DER (SubjectPublicKeyInfo).
     pub issuer_public_key_der: Vec<u8>,
+    /// Whether its certificate has a mark of the managers that granted it.
+    #[serde(default)]
+    pub granted: bool,
 }
 
 /// Architecture and operating system, in the engine's words (`x86_64`, `linux`).
@@ -156,4 +159,13 @@ pub struct ManagerStatus {
     pub raft_id: u64,
     /// `host:port` at which other managers reach it.
     pub addr: String,
+}
+
+// === impl Node ===
+
+impl Node {
+    /// True when new tasks may come to it: it is ready and active.
+    pub fn takes_tasks(&self) -> bool {
+        self.status.state == NodeState::Ready && self.spec.availability == Availability::Active
+    }
 }

@@ -2,7 +2,7 @@
 //! must echo what the user sent.
 
 use crate::{
-    Backoff, ContainerSpec, CronSpec, GenericRequest, Meta, Mode, Placement, Progress, ServiceId, Timestamp, limits,
+    Backoff, CronSpec, GenericRequest, Meta, Mode, Placement, Progress, Runtime, ServiceId, Timestamp, limits,
 };
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -110,10 +110,11 @@ pub enum InvalidServiceName {
 }
 
 /// What each task of a service runs.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[serde(from = "crate::runtime::StoredTaskSpec")]
 pub struct TaskSpec {
-    /// The container.
-    pub container: ContainerSpec,
+    /// A container, or a plugin.
+    pub runtime: Runtime,
     /// What it needs and may use.
     pub resources: Option<ResourceRequirements>,
     /// What happens when it ends.
@@ -394,6 +395,13 @@ impl Service {
         self.update_status.as_ref().filter(|u| u.spec_version == self.spec_version)
     }
 
+    /// Of a replicated job's run: how many of its tasks have to end well. With a schedule that is what was asked for when the run
+    /// began.
+    pub fn completions_of(&self, run: u64) -> u64 {
+        let asked_for = self.progress.cron.as_ref().and_then(|c| c.open.get(&run));
+        asked_for.copied().unwrap_or_else(|| self.spec.mode.completions())
+    }
+
     /// The host-mode ports that each of its tasks publishes on its node.
     pub fn host_ports(&self) -> Vec<PortConfig> {
         let ports = self.spec.endpoint.iter().flat_map(|e| &e.ports);
@@ -406,12 +414,21 @@ impl Service {
 impl TaskSpec {
     /// True when the two are equal but for the versions of the data of secrets and configs.
     pub fn is_same_but_data(&self, other: &TaskSpec) -> bool {
-        if !self.container.is_same_but_data(&other.container) {
+        if let (Some(own), Some(others)) = (self.container(), other.container())
+            && !own.is_same_but_data(others)
+        {
             return false;
         }
         let mut with_same_data = other.clone();
-        with_same_data.container.take_data(&self.container);
+        with_same_data.take_data(self);
         *self == with_same_data
+    }
+
+    /// Gives every secret and config the version of its data that `from` gives it; nothing where there is none.
+    pub fn take_data(&mut self, from: &TaskSpec) {
+        if let (Some(container), Some(from)) = (self.container_mut(), from.container()) {
+            container.take_data(from);
+        }
     }
 
     /// True when the node is such as the constraints say.
@@ -437,18 +454,18 @@ impl ServiceSpec {
     /// neither scaling nor other credentials for the registry are a reason to replace any. To be called on a spec that came
     /// from outside, which says nothing of versions.
     pub fn keep_data_versions(&mut self, old: &ServiceSpec) {
-        if self.task.container.payloads().next().is_some() {
+        if self.task.payloads().next().is_some() {
             return;
         }
         let mut with_same_auth = self.task.as_ref().clone();
-        with_same_auth.container.registry_auth.clone_from(&old.task.container.registry_auth);
+        with_same_auth.set_registry_auth(old.task.registry_auth().cloned());
         if !with_same_auth.is_same_but_data(&old.task) {
             return;
         }
-        let auth = self.task.container.registry_auth.clone();
+        let auth = self.task.registry_auth().cloned();
         self.task = old.task.clone();
-        if self.task.container.registry_auth != auth {
-            Arc::make_mut(&mut self.task).container.registry_auth = auth;
+        if self.task.registry_auth() != auth.as_ref() {
+            Arc::make_mut(&mut self.task).set_registry_auth(auth);
         }
     }
 }

@@ -1,10 +1,11 @@
-//! What the applied state says of a caller (docs/adr/0003).
+//! What the applied state says of a caller (docs/adr/0003, and 0009 for swarms whose certificates are signed elsewhere).
 //!
 //! A certificate carries the log index of the state that granted it. A copy of the state that is as new knows all that the
 //! certificate knows, so that what it says of the node is the truth or newer than the certificate. Only of a certificate that
 //! is newer than the copy nothing can be said: its node may have joined, or been promoted, meanwhile.
 
 use crate::raft_store::RaftStore;
+use ca::Issued;
 use model::{NodeId, Role};
 use rpc::Admission;
 use std::sync::Arc;
@@ -14,13 +15,20 @@ use store::{Snapshot, StoreClient as _};
 pub(crate) struct StoreAdmission(pub(crate) Arc<RaftStore>);
 
 impl Admission for StoreAdmission {
-    fn current_role(&self, node: &NodeId, issued_from: u64) -> Option<Role> {
-        current_role(&self.0.local(), node, issued_from)
+    fn current_role(&self, node: &NodeId, issued: &Issued) -> Option<Role> {
+        let state = self.0.local();
+        current_role(&state, node, granted_from(&state, issued)?)
     }
 
-    fn raft_peer(&self, node: &NodeId, issued_from: u64) -> bool {
-        raft_peer(&self.0.local(), node, issued_from)
+    fn raft_peer(&self, node: &NodeId, issued: &Issued) -> bool {
+        let state = self.0.local();
+        granted_from(&state, issued).is_some_and(|index| raft_peer(&state, node, index))
     }
+}
+
+/// The log index of the state that granted a certificate; `None` for one that the swarm never granted, whoever signed it.
+fn granted_from(state: &Snapshot, issued: &Issued) -> Option<u64> {
+    issued.from_state(state.cluster().and_then(|c| c.security.grants.as_ref()))
 }
 
 /// What a caller may do at most.
@@ -201,6 +209,57 @@ mod tests {
         world.apply(&tx);
         assert_eq!(current_role(&world.state(), &id(), 2), None);
         assert!(!raft_peer(&world.state(), &id(), 2));
+    }
+
+    /// A manager's certificate as the cluster of a state grants it.
+    fn certificate(cluster: &model::Cluster, index: u64) -> Issued {
+        use ca::{Authority, CertificateGrant, Csr, Identity, NodeKey};
+        let key = NodeKey::generate().unwrap();
+        let csr = Csr::parse(&key.csr_pem().unwrap()).unwrap();
+        let grant = CertificateGrant { node_id: id(), role: Role::Manager, expiry: cluster.spec.node_cert_expiry };
+        let now = std::time::Duration::from_secs(1_800_000_000);
+        let chain = Authority::of(cluster).unwrap().issue_from(index, &csr, &grant, now, &seams::real::OsRand).unwrap();
+        Identity::new(chain, key.key_pem(), cluster.trusted_roots_pem()).unwrap().issued().clone()
+    }
+
+    #[test]
+    fn attack_09_a_forged_mark_opens_nothing_and_a_copy_that_is_behind_locks_nobody_out() {
+        let mut world = history(&[Step::Join(Role::Worker)]);
+        let behind = world.state();
+        let unmarked = certificate(behind.cluster().unwrap(), 2);
+        let set = |world: &mut World, grants: &model::GrantKey| {
+            let mut cluster = model::Cluster::clone(world.state().cluster().unwrap());
+            cluster.security.grants = Some(grants.clone());
+            let mut tx = Transaction::new(Timestamp(1));
+            tx.update(cluster);
+            world.apply(&tx);
+            world.state()
+        };
+        let key = ca::generate_grant_key(&seams::real::OsRand);
+        set(&mut world, &key);
+        world.take(Step::Promote);
+        world.take(Step::EnterGroup);
+        let marking = world.state();
+        let (cluster, index) = (model::Cluster::clone(marking.cluster().unwrap()), marking.index());
+        let needed = set(&mut world, &model::GrantKey { required: true, ..key });
+        let mut evil = cluster.clone();
+        evil.security.grants = Some(ca::generate_grant_key(&seams::real::OsRand));
+        let (good, forged) = (certificate(&cluster, index), certificate(&evil, index));
+        let raft = |state: &Snapshot, issued: &Issued| {
+            granted_from(state, issued).is_some_and(|index| raft_peer(state, &id(), index))
+        };
+        for (what, state, issued, admitted) in [
+            ("the newest, at a copy that is behind", &behind, &good, true),
+            ("the newest", &marking, &good, true),
+            ("the newest, when marks are needed", &needed, &good, true),
+            ("forged", &marking, &forged, false),
+            ("forged, when marks are needed", &needed, &forged, false),
+            ("of a worker, from before", &marking, &unmarked, false),
+            ("as far in the future as may be", &marking, &Issued::unmarked(u64::MAX), true),
+            ("as far, when marks are needed", &needed, &Issued::unmarked(u64::MAX), false),
+        ] {
+            assert_eq!(raft(state, issued), admitted, "{what}");
+        }
     }
 
     #[test]

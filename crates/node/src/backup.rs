@@ -8,6 +8,7 @@
 
 use crate::addr::AddrError;
 use crate::daemon::{DaemonError, MachineInterfaces, lock};
+use crate::external_ca::Signers;
 use crate::force_new::{ForceNewError, Founder, found, raft_of};
 use crate::keys::DiskKeys;
 use crate::node::Node;
@@ -332,6 +333,7 @@ pub async fn restore(
         data_path_addr: None,
         managers: Vec::new(),
         gossip_keys: Vec::new(),
+        raft_ticks: Default::default(),
     };
     let restored = write(backup, &layout, world, member).await;
     if restored.is_err()
@@ -394,27 +396,39 @@ async fn write(
     let store: Arc<Store> = state.into();
     let raft = raft_of(layout, &world).await.map_err(ForceNewError::from)?;
     let state = found(&raft, &store, last, &founder, &world.seams).await?;
-    let identity = identity(&cluster, state.index(), &node_id, &world.seams)?;
+    let identity = identity(&cluster, state.index(), &node_id, &world.seams).await?;
     let saved = identity.save(disk, layout.root()).await;
     saved.map_err(|e| RestoreError::Certificate(e.to_string()))?;
     member.data_path_port = cluster.data_path_port;
     member.managers = vec![KnownManager { node_id: node_id.clone(), addr: member.advertise_addr }];
     member.gossip_keys = state.cluster().map(|c| c.gossip_keys.clone()).unwrap_or_default();
+    member.raft_ticks = state.cluster().map(|c| c.spec.raft.ticks).unwrap_or_default();
     // Last: its presence makes the directory a member's.
     member.save(layout, disk).await?;
     Ok(Restored { head, state, node_id, advertise_addr: member.advertise_addr })
 }
 
-/// The new manager's certificate, granted by the state that the new cluster begins with.
-fn identity(cluster: &Cluster, granted_at: u64, node_id: &NodeId, seams: &Seams) -> Result<Identity, RestoreError> {
+/// The new manager's certificate, granted by the state that the new cluster begins with. An authority elsewhere is asked only where
+/// the root's key is not in the backup.
+async fn identity(
+    cluster: &Cluster,
+    granted_at: u64,
+    node_id: &NodeId,
+    seams: &Seams,
+) -> Result<Identity, RestoreError> {
     let failed = |e: &dyn std::fmt::Display| RestoreError::Certificate(e.to_string());
     let key = NodeKey::generate().map_err(|e| failed(&e))?;
     let csr = key.csr_pem().map_err(|e| failed(&e))?;
     let csr = Csr::parse(&csr).map_err(|e| failed(&e))?;
-    let authority = Authority::of(cluster).map_err(|e| failed(&e))?;
     let expiry = cluster.spec.node_cert_expiry;
     let grant = CertificateGrant { node_id: node_id.clone(), role: Role::Manager, expiry };
-    let chain = authority.issue_from(granted_at, &csr, &grant, seams.clock.unix_now(), &*seams.rand);
-    let chain = chain.map_err(|e| failed(&e))?;
+    let chain = if cluster.signing_root().has_key() {
+        let authority = Authority::of(cluster).map_err(|e| failed(&e))?;
+        let chain = authority.issue_from(granted_at, &csr, &grant, seams.clock.unix_now(), &*seams.rand);
+        chain.map_err(|e| failed(&e))?
+    } else {
+        let signers = Signers::anonymous(seams.clone());
+        signers.sign(cluster, granted_at, &csr, &grant).await.map_err(|e| failed(&e))?
+    };
     Identity::new(chain, key.key_pem(), cluster.trusted_roots_pem()).map_err(|e| failed(&e))
 }

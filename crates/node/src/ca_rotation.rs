@@ -6,6 +6,7 @@
 //! themselves. A node that is away is waited for; one that will not come back has to be removed.
 
 use crate::manager::Manager;
+use crate::raft_store::LeaderStore;
 use api::{NewRoot, SwarmError};
 use ca::{RejectedRoot, RootDescription};
 use model::{Cluster, Node, NodeId, NodeState, RootCa, RootRotation, Timestamp};
@@ -88,30 +89,79 @@ fn await_node(node: &Node, issuer: Option<&RootDescription>, root_pem: &str) -> 
     Some(Awaited { node: node.id.clone(), hostname, state: node.status.state, lacks })
 }
 
-/// The cluster with a change to another root begun. A change that is under way gets a new target; nodes that have moved over
-/// already do so again. When it is the present root that is given, the change that is under way is given up.
+/// What a wish for another root comes to, before the old root has vouched for the new one.
+#[derive(Debug)]
+pub(crate) enum Change {
+    /// There is nothing to vouch for: the cluster as it will be.
+    Settled(Box<Cluster>),
+    /// To this root.
+    To(RootCa),
+}
+
+/// What is to be done for another root. A change that is under way gets a new target; nodes that have moved over already do so again.
+/// When it is the present root that is given, the change that is under way is given up. A root that is given again may bring its
+/// key along, or leave it to an authority elsewhere.
+pub(crate) fn change(
+    cluster: &Cluster,
+    new_root: NewRoot,
+    now: Duration,
+    rand: &dyn Rand,
+) -> Result<Change, SwarmError> {
+    let mut cluster = cluster.clone();
+    let new = match new_root {
+        NewRoot::Generated => ca::generate_root(now, rand).map_err(|e| SwarmError::Internal(e.to_string()))?,
+        NewRoot::Given { cert_pem, key_pem } => ca::accept_root(&cert_pem, &key_pem, now, rand).map_err(rejected)?,
+        NewRoot::Elsewhere { cert_pem } => {
+            let cert_pem = ca::accept_root_certificate(&cert_pem, now).map_err(rejected)?;
+            RootCa { cert_pem, key_pem: String::new() }
+        }
+    };
+    if new.is(&cluster.root_ca.cert_pem) {
+        take_key(&mut cluster.root_ca, new);
+        cluster.security.root_rotation = None;
+        return Ok(Change::Settled(Box::new(cluster)));
+    }
+    if let Some(under_way) = cluster.security.root_rotation.as_mut().filter(|r| new.is(&r.new.cert_pem)) {
+        take_key(&mut under_way.new, new);
+        return Ok(Change::Settled(Box::new(cluster)));
+    }
+    if !cluster.root_ca.has_key() && !new.has_key() {
+        return Err(SwarmError::Invalid(
+            "rotating from one external CA to a different external CA is not supported".into(),
+        ));
+    }
+    Ok(Change::To(new))
+}
+
+fn take_key(root: &mut RootCa, again: RootCa) {
+    if root.has_key() != again.has_key() {
+        root.key_pem = again.key_pem;
+    }
+}
+
+/// The cluster with the change to `new` begun, for which the old root has vouched.
+pub(crate) fn begun(cluster: &Cluster, new: RootCa, cross_signed_pem: String, now: Duration) -> Cluster {
+    let mut cluster = cluster.clone();
+    let started_at = Timestamp::from_unix(now);
+    cluster.security.root_rotation = Some(RootRotation { new, cross_signed_pem, started_at });
+    cluster
+}
+
+/// The cluster with a change to another root begun, where the old root's key is here.
+#[cfg(test)]
 pub(crate) fn begin(
     cluster: &Cluster,
     new_root: NewRoot,
     now: Duration,
     rand: &dyn Rand,
 ) -> Result<Cluster, SwarmError> {
-    let mut cluster = cluster.clone();
-    let new = match new_root {
-        NewRoot::Generated => ca::generate_root(now, rand).map_err(|e| SwarmError::Internal(e.to_string()))?,
-        NewRoot::Given { cert_pem, key_pem } => ca::accept_root(&cert_pem, &key_pem, now, rand).map_err(rejected)?,
-    };
-    if same(&new, &cluster.root_ca) {
-        cluster.security.root_rotation = None;
-        return Ok(cluster);
+    match change(cluster, new_root, now, rand)? {
+        Change::Settled(cluster) => Ok(*cluster),
+        Change::To(new) => {
+            let crossed = ca::cross_sign(&new, &cluster.root_ca, now, rand).map_err(rejected)?;
+            Ok(begun(cluster, new, crossed, now))
+        }
     }
-    if cluster.security.root_rotation.as_ref().is_some_and(|under_way| same(&new, &under_way.new)) {
-        return Ok(cluster);
-    }
-    let cross_signed_pem = ca::cross_sign(&new, &cluster.root_ca, now, rand).map_err(rejected)?;
-    let started_at = Timestamp::from_unix(now);
-    cluster.security.root_rotation = Some(RootRotation { new, cross_signed_pem, started_at });
-    Ok(cluster)
 }
 
 /// The cluster with the new root in the place of the old one, and with new join tokens; `None` when no change is under way.
@@ -122,12 +172,7 @@ pub(crate) fn finish(cluster: &Cluster, rand: &dyn Rand) -> Option<Cluster> {
     Some(cluster)
 }
 
-/// The same certificate, however its text is broken into lines.
-fn same(a: &RootCa, b: &RootCa) -> bool {
-    a.cert_pem.split_whitespace().eq(b.cert_pem.split_whitespace())
-}
-
-fn rejected(e: RejectedRoot) -> SwarmError {
+pub(crate) fn rejected(e: RejectedRoot) -> SwarmError {
     match e {
         RejectedRoot::Issue(_) | RejectedRoot::TrialKey(_) | RejectedRoot::TrialCsr(_) | RejectedRoot::TrialTls(_) => {
             SwarmError::Internal(e.to_string())
@@ -137,11 +182,11 @@ fn rejected(e: RejectedRoot) -> SwarmError {
 }
 
 /// Finishes changes of the root for as long as this manager leads.
-pub(crate) async fn keep(manager: &Manager) {
-    let mut changes = manager.client.changes();
+pub(crate) async fn keep(manager: &Manager, store: &LeaderStore) {
+    let mut changes = store.changes();
     let mut last_word: Option<Instant> = None;
     loop {
-        match step(&manager.client.local()) {
+        match step(&store.local()) {
             Step::Idle => last_word = None,
             Step::Wait(awaited) => {
                 if last_word.is_none_or(|at| at.elapsed() >= WORD_PERIOD) {
@@ -151,7 +196,7 @@ pub(crate) async fn keep(manager: &Manager) {
                 tokio::time::sleep(LOOK_AT_MOST).await;
             }
             Step::Finish => {
-                if let Err(reason) = write_finish(manager).await {
+                if let Err(reason) = write_finish(manager, store).await {
                     tracing::debug!(reason, "the change of the root certificate is finished a moment later");
                     tokio::time::sleep(RETRY).await;
                     continue;
@@ -169,9 +214,9 @@ pub(crate) async fn keep(manager: &Manager) {
     }
 }
 
-async fn write_finish(manager: &Manager) -> Result<(), String> {
+async fn write_finish(manager: &Manager, store: &LeaderStore) -> Result<(), String> {
     // Once more, on what is written to: the nodes and the cluster may have changed since.
-    let state = manager.client.local();
+    let state = store.local();
     if step(&state) != Step::Finish {
         return Ok(());
     }
@@ -179,7 +224,7 @@ async fn write_finish(manager: &Manager) -> Result<(), String> {
     let mut tx = Transaction::new(Timestamp::from_unix(manager.seams.clock.unix_now()));
     // A node that joins meanwhile has a certificate of the new root already.
     tx.update(cluster);
-    manager.client.propose(tx).await.map_err(|e| e.to_string())?;
+    store.propose(tx).await.map_err(|e| e.to_string())?;
     tracing::info!("the root certificate has been changed; the join tokens are new");
     Ok(())
 }

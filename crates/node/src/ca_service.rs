@@ -1,8 +1,9 @@
 //! The `NodeCa` service: how a node gets a certificate. Every answer is decided from the store or from a token, by the
 //! manager that was asked, whoever leads.
 
+use crate::external_ca::{SignError, Signers};
 use crate::tokens::{self, Doorkeeper};
-use ca::{Authority, CertificateGrant, Csr};
+use ca::{CertificateGrant, Csr, JoinGrant, Signer};
 use model::{Availability, Cluster, NodeId, Role, Timestamp};
 use rpc::proto::ca as pb;
 use rpc::proto::ca::node_ca_server::NodeCa;
@@ -16,10 +17,15 @@ use tonic::{Request, Response, Status};
 /// How long a joiner waits for the newest root, when there may be no leader.
 const ROOT_PATIENCE: Duration = Duration::from_secs(2);
 
+/// For the state, at a renewal: a manager that hears nobody says so, and does not let the node wait as long as for an authority
+/// elsewhere.
+const READ_PATIENCE: Duration = Duration::from_secs(2);
+
 /// Serves `NodeCa` on a manager.
 pub(crate) struct CaService {
     store: Arc<dyn StoreClient>,
     seams: Seams,
+    signers: Signers,
     door: Doorkeeper,
 }
 
@@ -39,8 +45,8 @@ impl From<Status> for NotIssued {
 // === impl CaService ===
 
 impl CaService {
-    pub(crate) fn new(store: Arc<dyn StoreClient>, seams: Seams) -> CaService {
-        CaService { store, seams, door: Doorkeeper::new() }
+    pub(crate) fn new(store: Arc<dyn StoreClient>, seams: Seams, signers: Signers) -> CaService {
+        CaService { store, seams, signers, door: Doorkeeper::new() }
     }
 
     async fn current(&self) -> Result<Snapshot, Status> {
@@ -61,7 +67,7 @@ impl CaService {
         let availability = parse_availability(&request.availability)?;
         let id: NodeId = self.seams.rand.id25().parse().expect("id25 makes ids");
         // What cannot be signed must not make a node.
-        Authority::of(cluster).map_err(internal)?;
+        Signer::of(cluster).map_err(internal)?;
         let tx = tokens::admission(&state, cluster, &grant, id.clone(), availability, now)?;
         let index = match self.store.propose(tx).await {
             Err(ProposeError::Conflict(Conflict::Changed { .. })) => return Err(NotIssued::Changed),
@@ -69,7 +75,13 @@ impl CaService {
         }?;
         // From the state that has the node: whoever has that state, or a later one, knows it. The check in the transaction says
         // that the cluster is still the same.
-        let certificate_pem = sign(&self.seams, cluster, index, &csr, &id, grant.role)?;
+        let certificate_pem = match sign(&self.signers, cluster, index, &csr, &id, grant.role).await {
+            Ok(chain) => chain,
+            Err(e) => {
+                self.take_back(&grant, &id).await;
+                return Err(NotIssued::Refused(e.into()));
+            }
+        };
         Ok(pb::IssueNodeCertificateResponse {
             node_id: id.to_string(),
             certificate_pem,
@@ -78,7 +90,23 @@ impl CaService {
             gossip_keys: cluster.gossip_keys.iter().map(|k| pb::GossipKey { id: k.id, key: k.key.to_vec() }).collect(),
             managers: managers(&state),
             root_certificate_pem: cluster.trusted_roots_pem(),
+            raft_heartbeat_tick: cluster.spec.raft.ticks.heartbeat,
+            raft_election_tick: cluster.spec.raft.ticks.election,
         })
+    }
+
+    /// Undoes an admission whose node gets no certificate: it comes again as another one, with the same token. As far as that can
+    /// be done; a node that never shows up is harmless.
+    async fn take_back(&self, grant: &JoinGrant, id: &NodeId) {
+        for _ in 0..tokens::ATTEMPTS {
+            let Ok(state) = self.current().await else { return };
+            let Some(tx) = tokens::retraction(&state, grant, id, self.now()) else { return };
+            match self.store.propose(tx).await {
+                Err(ProposeError::Conflict(_)) => {}
+                Err(e) => return tracing::debug!(node = %id, error = %e, "a node without a certificate is left behind"),
+                Ok(_) => return,
+            }
+        }
     }
 
     fn now(&self) -> Timestamp {
@@ -127,18 +155,20 @@ impl NodeCa for CaService {
         request: Request<pb::RenewNodeCertificateRequest>,
     ) -> Result<Response<pb::RenewNodeCertificateResponse>, Status> {
         let peer = rpc::caller(&request)?;
-        renew(&*self.store, &self.seams, &peer.node_id, &request.get_ref().csr_pem).await.map(Response::new)
+        renew(&*self.store, &self.signers, &peer.node_id, &request.get_ref().csr_pem).await.map(Response::new)
     }
 }
 
 /// A new certificate for a node, in the role that the state of now says it should have.
 pub(crate) async fn renew(
     store: &dyn StoreClient,
-    seams: &Seams,
+    signers: &Signers,
     node_id: &NodeId,
     csr_pem: &str,
 ) -> Result<pb::RenewNodeCertificateResponse, Status> {
-    let state = store.current().await.map_err(|e| Status::unavailable(e.to_string()))?;
+    let late = |_elapsed| Status::unavailable("this manager hears no majority of the managers, ask another one");
+    let state = tokio::time::timeout(READ_PATIENCE, store.current()).await.map_err(late)?;
+    let state = state.map_err(|e| Status::unavailable(e.to_string()))?;
     let node = state
         .node(node_id)
         .ok_or_else(|| Status::permission_denied(format!("node {node_id} is not part of this swarm any more")))?;
@@ -149,25 +179,24 @@ pub(crate) async fn renew(
     let csr = Csr::parse(csr_pem).map_err(|e| Status::invalid_argument(e.to_string()))?;
     let cluster = state.cluster().ok_or_else(being_prepared)?;
     Ok(pb::RenewNodeCertificateResponse {
-        certificate_pem: sign(seams, cluster, state.index(), &csr, &node.id, node.spec.role)?,
+        certificate_pem: sign(signers, cluster, state.index(), &csr, &node.id, node.spec.role).await?,
         role: role_word(node.spec.role).into(),
         root_certificate_pem: cluster.trusted_roots_pem(),
         cluster_version: cluster.meta.version,
     })
 }
 
-/// Signs a certificate that the state of this log index grants.
-fn sign(
-    seams: &Seams,
+/// A certificate that the state of this log index grants, signed by whoever signs in this cluster.
+async fn sign(
+    signers: &Signers,
     cluster: &Cluster,
     state_index: u64,
     csr: &Csr,
     node_id: &NodeId,
     role: Role,
-) -> Result<String, Status> {
-    let authority = Authority::of(cluster).map_err(internal)?;
+) -> Result<String, SignError> {
     let grant = CertificateGrant { node_id: node_id.clone(), role, expiry: cluster.spec.node_cert_expiry };
-    authority.issue_from(state_index, csr, &grant, seams.clock.unix_now(), &*seams.rand).map_err(internal)
+    signers.sign(cluster, state_index, csr, &grant).await
 }
 
 fn being_prepared() -> Status {
@@ -206,7 +235,9 @@ fn internal(e: impl std::error::Error) -> Status {
 fn not_committed(e: ProposeError) -> Status {
     match e {
         ProposeError::Conflict(_) => Status::aborted("the swarm changed while the node was joining, try again"),
-        ProposeError::NoLeader { .. } | ProposeError::NotManager => Status::unavailable(e.to_string()),
+        ProposeError::NoLeader { .. } | ProposeError::NotManager | ProposeError::Deposed { .. } => {
+            Status::unavailable(e.to_string())
+        }
         // The node object may be there or not; a node that never shows up is harmless, and the joiner gets another id.
         ProposeError::Unknown { .. } => Status::unavailable(e.to_string()),
         ProposeError::TooLarge(_) => Status::internal(e.to_string()),

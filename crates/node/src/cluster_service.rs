@@ -18,8 +18,6 @@ use tonic::{Request, Response, Status};
 
 /// How long a leader works on a node's admission or removal before the caller has to ask again.
 const MEMBERSHIP_PATIENCE: Duration = Duration::from_secs(15);
-/// A leader that no majority has answered for so long is cut off.
-const QUORUM_SILENCE_MAX: Duration = Duration::from_secs(1);
 /// For one confirmation with a majority.
 const READ_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -201,7 +199,7 @@ pub(crate) async fn report_here(
     request: pb::ReportRequest,
 ) -> Result<pb::Accepted, ReportError> {
     let view = raft.view();
-    if view.role == raft::Role::Leader && !view.leads_with_quorum(QUORUM_SILENCE_MAX) {
+    if view.role == raft::Role::Leader && !view.leads_with_quorum(raft.config().quorum_silence_max()) {
         return Err(ReportError::Unavailable { reason: "this manager leads, but hears no majority".into() });
     }
     reports.report(request).await

@@ -208,6 +208,7 @@ impl Intent {
         membership.managers = vec![KnownManager { node_id: founder.node_id, addr: self.advertise_addr }];
         if let Some(cluster) = state.cluster() {
             membership.gossip_keys.clone_from(&cluster.gossip_keys);
+            membership.raft_ticks = cluster.spec.raft.ticks;
         }
         membership.save(layout, &*world.seams.disk).await?;
         Intent::forget(layout, &*world.seams.disk).await?;

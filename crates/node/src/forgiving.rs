@@ -8,11 +8,11 @@ use std::sync::Arc;
 pub(crate) struct Forgiving(pub(crate) Arc<dyn Admission>);
 
 impl Admission for Forgiving {
-    fn current_role(&self, node: &NodeId, issued_from: u64) -> Option<Role> {
-        self.0.current_role(node, issued_from).or(Some(Role::Worker))
+    fn current_role(&self, node: &NodeId, issued: &ca::Issued) -> Option<Role> {
+        self.0.current_role(node, issued).or(Some(Role::Worker))
     }
 
-    fn raft_peer(&self, _: &NodeId, _: u64) -> bool {
+    fn raft_peer(&self, _: &NodeId, _: &ca::Issued) -> bool {
         true
     }
 }

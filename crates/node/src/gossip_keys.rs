@@ -6,6 +6,7 @@
 //! That word is a hint, as all gossip: a member that lies makes others wait for their next session, no more.
 
 use crate::manager::Manager;
+use crate::raft_store::LeaderStore;
 use crate::state::Membership;
 use gossip::{Facts, Gossip, KeyUse, fact};
 use model::{Cluster, GossipKey, NodeState, Timestamp};
@@ -116,12 +117,12 @@ pub(crate) fn may_replace(have: &[GossipKey], sent: &[GossipKey]) -> bool {
 }
 
 /// The leader's part: takes the steps, until dropped.
-pub(crate) async fn keep(manager: &Manager) {
+pub(crate) async fn keep(manager: &Manager, store: &LeaderStore) {
     let mut facts = manager.facts.clone();
     loop {
         let heard = facts.borrow_and_update().clone();
         let now = Timestamp::from_unix(manager.seams.clock.unix_now());
-        let state = manager.client.local();
+        let state = store.local();
         let Some((step, cluster)) = next_step(&state, &heard, now).zip(state.cluster()) else {
             tokio::select! {
                 biased;
@@ -134,7 +135,7 @@ pub(crate) async fn keep(manager: &Manager) {
         manager.seams.rand.fill(&mut key);
         let mut tx = Transaction::new(now);
         tx.update(after(cluster, step, key, now));
-        match manager.client.propose(tx).await {
+        match store.propose(tx).await {
             Ok(_) => tracing::info!(?step, "rotating the gossip key"),
             Err(e) => {
                 tracing::debug!(?step, error = %e, "the gossip key could not be rotated; trying again");

@@ -7,8 +7,8 @@ use crate::world::{NodeConfig, World};
 use api::{InitOptions, JoinOptions, SwarmError};
 use ca::{Authority, CertificateGrant, Csr, Identity, JoinToken, NodeKey};
 use model::{
-    Availability, Cluster, ClusterId, ClusterSecurity, GossipKey, ManagerStatus, Meta, Node, NodeId, NodeSpec,
-    NodeStatus, Role, UnlockKey,
+    Availability, Cluster, ClusterId, ClusterSecurity, GossipKey, GrantKey, ManagerStatus, Meta, Node, NodeId,
+    NodeSpec, NodeStatus, RaftTicks, Role, UnlockKey,
 };
 use rpc::proto::ca as pb;
 use rpc::{ChannelTimings, Channels};
@@ -128,7 +128,11 @@ pub(crate) fn found(config: &NodeConfig, world: &World, options: InitOptions) ->
     let cluster_id: ClusterId = rand.id25().parse().expect("id25 makes ids");
     let node_id: NodeId = rand.id25().parse().expect("id25 makes ids");
     let root_ca = ca::generate_root(now, rand).map_err(internal)?;
-    let identity = own_identity(&root_ca, &cluster_id, &node_id, options.spec.node_cert_expiry, now, rand)?;
+    // Marks from the first certificate on, so that there is none without.
+    let grants = !options.spec.external_cas.is_empty();
+    let grants = grants.then(|| GrantKey { required: true, ..ca::generate_grant_key(rand) });
+    let authority = Authority::new(&root_ca, cluster_id.clone()).map_err(internal)?.marking(grants.clone());
+    let identity = own_identity(&authority, &node_id, options.spec.node_cert_expiry, now, rand)?;
     let mut key = [0; 32];
     rand.fill(&mut key);
     let gossip_keys = vec![GossipKey { id: 1, key }];
@@ -145,6 +149,7 @@ pub(crate) fn found(config: &NodeConfig, world: &World, options: InitOptions) ->
         data_path_addr,
         managers: vec![KnownManager { node_id: node_id.clone(), addr: advertise_addr }],
         gossip_keys: gossip_keys.clone(),
+        raft_ticks: options.spec.raft.ticks,
     };
     let unlock_key =
         options.spec.autolock.then(|| UnlockKey { generation: 1, key: *seal::Key::generate(rand).as_bytes() });
@@ -160,7 +165,7 @@ pub(crate) fn found(config: &NodeConfig, world: &World, options: InitOptions) ->
         subnet_size: if options.subnet_size == 0 { SUBNET_SIZE_DEFAULT } else { options.subnet_size },
         data_path_port,
         removed_nodes: Default::default(),
-        security: ClusterSecurity { unlock_key, ..Default::default() },
+        security: ClusterSecurity { unlock_key, grants, ..Default::default() },
     };
     let node = Node {
         id: node_id,
@@ -174,8 +179,7 @@ pub(crate) fn found(config: &NodeConfig, world: &World, options: InitOptions) ->
 }
 
 fn own_identity(
-    root: &model::RootCa,
-    cluster_id: &ClusterId,
+    authority: &Authority,
     node_id: &NodeId,
     expiry: Duration,
     now: Duration,
@@ -183,10 +187,9 @@ fn own_identity(
 ) -> Result<Identity, SwarmError> {
     let key = NodeKey::generate().map_err(internal)?;
     let csr = Csr::parse(&key.csr_pem().map_err(internal)?).map_err(internal)?;
-    let authority = Authority::new(root, cluster_id.clone()).map_err(internal)?;
     let grant = CertificateGrant { node_id: node_id.clone(), role: Role::Manager, expiry };
     let chain = authority.issue(&csr, &grant, now, rand).map_err(internal)?;
-    Identity::new(chain, key.key_pem(), root.cert_pem.clone()).map_err(internal)
+    Identity::new(chain, key.key_pem(), authority.root_pem().to_owned()).map_err(internal)
 }
 
 /// Parses a join request, and finds the managers that it names.
@@ -266,6 +269,7 @@ async fn admitted_by(
         data_path_addr: plan.data_path_addr,
         managers,
         gossip_keys: answer.gossip_keys.into_iter().filter_map(|k| gossip_key(k.id, &k.key)).collect(),
+        raft_ticks: RaftTicks::bounded(answer.raft_heartbeat_tick, answer.raft_election_tick),
     };
     Ok((membership, identity))
 }

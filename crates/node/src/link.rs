@@ -171,6 +171,7 @@ mod tests {
             data_path_addr: None,
             managers: vec![crate::state::KnownManager { node_id, addr }],
             gossip_keys: Vec::new(),
+            raft_ticks: Default::default(),
         }
     }
 

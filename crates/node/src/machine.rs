@@ -1,6 +1,7 @@
 //! The store as Raft's state machine, and the answers that travel back to the proposer.
 
 use bytes::Bytes;
+use model::limits::OLD_SNAPSHOTS_MAX;
 use raft::{ApplyError, SnapshotFn, StateMachine};
 use std::sync::Arc;
 use store::{Conflict, Store, Transaction};
@@ -47,6 +48,12 @@ impl StateMachine for StoreMachine {
 
     fn restore(&self, bytes: &[u8]) -> Result<(), String> {
         self.store.restore(bytes).map_err(|e| e.to_string())
+    }
+
+    fn old_snapshots_kept(&self) -> usize {
+        let wanted = self.store.snapshot().cluster().map_or(0, |c| c.spec.raft.keep_old_snapshots);
+        // A damaged spec must not fill the disk.
+        usize::try_from(wanted.min(OLD_SNAPSHOTS_MAX)).unwrap_or_default()
     }
 }
 

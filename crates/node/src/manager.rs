@@ -1,8 +1,10 @@
 //! The manager's part of a node: Raft, the store, and the services that other nodes call.
 
 use crate::admission::StoreAdmission;
+use crate::ca_marks;
 use crate::ca_service::CaService;
 use crate::cluster_service::{ClusterService, report_here};
+use crate::external_ca::Signers;
 use crate::forgiving::Forgiving;
 use crate::leader;
 use crate::machine::{StoreCanary, StoreMachine};
@@ -16,7 +18,7 @@ use dispatcher::{
 use futures::StreamExt as _;
 use futures::stream::BoxStream;
 use model::NodeId;
-use model::limits::SNAPSHOT_INTERVAL_MAX;
+use model::limits::{KEPT_FOR_SLOW_FOLLOWERS_MAX, SNAPSHOT_INTERVAL_MAX};
 use raft::{LogStore, OpenLogError, Raft, RaftConfig, RaftView, TokioRuntime};
 use rpc::proto::cluster::{self as pb, Accepted, ReportRequest};
 use rpc::proto::exec::{AgentMessage, ManagerMessage};
@@ -54,6 +56,8 @@ pub(crate) struct Manager {
     pub(crate) broker: LogBroker,
     pub(crate) execs: ExecBroker,
     pub(crate) seams: Seams,
+    /// Sign certificates.
+    pub(crate) signers: Signers,
     /// What nodes say of themselves in gossip.
     pub(crate) facts: watch::Receiver<Arc<gossip::Facts>>,
     /// Simulation only.
@@ -123,8 +127,12 @@ impl Manager {
         let store = Arc::new(Store::new());
         let raft_parts = raft::Parts {
             raft_id: parts.raft_id,
-            // As often as the cluster wants it (see `snapshots`); this is Raft's own last resort.
-            config: RaftConfig { snapshot_every: SNAPSHOT_INTERVAL_MAX, ..parts.raft },
+            // As the cluster wants it (see `snapshots`); these are Raft's own last resort.
+            config: RaftConfig {
+                snapshot_every: SNAPSHOT_INTERVAL_MAX,
+                keep_behind_snapshot: KEPT_FOR_SLOW_FOLLOWERS_MAX,
+                ..parts.raft
+            },
             log,
             machine: Arc::new(StoreMachine::new(store.clone(), parts.store_canary)),
             disk: parts.seams.disk.clone(),
@@ -135,7 +143,7 @@ impl Manager {
         let raft = Raft::start(raft_parts, Arc::new(dial)).await?;
         let views = raft.watch(tasks);
         let client = RaftStore::new(raft.clone(), views.clone(), store, parts.channels.clone());
-        let reports = LeaderReports::new(client.clone(), parts.seams.clock.clone(), parts.dispatcher_canary);
+        let reports = LeaderReports::new(parts.seams.clock.clone(), parts.dispatcher_canary);
         let way = Arc::new(Way {
             raft: raft.clone(),
             views: views.clone(),
@@ -162,6 +170,7 @@ impl Manager {
             broker,
             execs,
             seams: parts.seams.clone(),
+            signers: Signers::new(parts.seams.clone(), parts.identity.clone()),
             facts: parts.facts,
             control_canary: parts.control_canary,
             tasks: tasks.clone(),
@@ -179,6 +188,7 @@ impl Manager {
             "snapshots",
             crate::snapshots::keep(manager.raft.clone(), manager.views.clone(), manager.client.clone()),
         );
+        tasks.spawn("marks", ca_marks::tell(manager.client.clone(), parts.channels));
         tasks.spawn("leader", leader::lead_when_leader(manager.clone(), suspects));
         Ok(manager)
     }
@@ -192,7 +202,11 @@ impl Manager {
             clock: self.seams.clock.clone(),
         };
         tonic::service::Routes::new(self.raft.service())
-            .add_service(rpc::node_ca_server(CaService::new(self.client.clone(), self.seams.clone())))
+            .add_service(rpc::node_ca_server(CaService::new(
+                self.client.clone(),
+                self.seams.clone(),
+                self.signers.clone(),
+            )))
             .add_service(rpc::cluster_server(cluster))
             .add_service(rpc::dispatcher_server(dispatcher))
             .add_service(rpc::logs_server(self.broker.clone()))

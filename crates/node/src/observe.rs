@@ -1,7 +1,7 @@
 //! What may be seen of a node from outside, without changing anything.
 
 use crate::node::Node;
-use raft::RaftView;
+use raft::{RaftConfig, RaftView};
 use std::sync::Arc;
 use store::StoreClient;
 use tokio::sync::watch;
@@ -13,6 +13,8 @@ pub struct ManagerWatch {
     pub store: Arc<dyn StoreClient>,
     /// Its Raft member's view. The sender is gone when this life of the manager is over.
     pub raft: watch::Receiver<RaftView>,
+    /// What its Raft member was started with.
+    pub config: RaftConfig,
 }
 
 // === impl Node ===
@@ -21,7 +23,8 @@ impl Node {
     /// The manager's part, while the node has one.
     pub fn watch_manager(&self) -> Option<ManagerWatch> {
         let manager = self.member()?.manager()?;
-        Some(ManagerWatch { store: manager.client.clone(), raft: manager.views.clone() })
+        let config = manager.raft.config().clone();
+        Some(ManagerWatch { store: manager.client.clone(), raft: manager.views.clone(), config })
     }
 
     /// What the manager of the node's session says, while it is in a swarm.

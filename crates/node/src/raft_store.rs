@@ -66,7 +66,7 @@ impl RaftStore {
         loop {
             let view = views.borrow_and_update().clone();
             let asked = match view.leader_member() {
-                Some((id, _)) if id == view.raft_id => self.propose_as_leader(bytes.clone(), deadline).await?,
+                Some((id, _)) if id == view.raft_id => settle(self.raft.propose(bytes.clone(), left(deadline)).await)?,
                 Some((_, member)) => self.propose_to(&member, bytes.clone(), deadline).await?,
                 None => Asked::Again,
             };
@@ -80,17 +80,6 @@ impl RaftStore {
                 return Err(ProposeError::NoLeader { waited: started.elapsed() });
             }
             changed_or_soon(&mut views, &view).await;
-        }
-    }
-
-    async fn propose_as_leader(&self, bytes: Bytes, deadline: Instant) -> Result<Asked<u64>, ProposeError> {
-        match self.raft.propose(bytes, left(deadline)).await {
-            Ok(applied) if applied.response.is_empty() => Ok(Asked::Answer(applied.index)),
-            Ok(applied) => Err(conflict(&applied.response)),
-            Err(raft::ProposeError::NotLeader { .. }) => Ok(Asked::Again),
-            Err(raft::ProposeError::Unknown { reason }) => Ok(Asked::Lost(reason)),
-            Err(raft::ProposeError::Stopped(_)) => Err(ProposeError::NotManager),
-            Err(raft::ProposeError::TooLarge { bytes }) => Err(store::TransactionTooLarge { changes: 0, bytes }.into()),
         }
     }
 
@@ -204,31 +193,51 @@ impl StoreClient for RaftStore {
     }
 }
 
-/// The store as the leader's own control loops see it: what they propose goes into this manager's log or nowhere. A plan is
-/// made from what this leader knows; handed to another leader, it could meet a plan of that one's.
-pub(crate) struct LeaderStore(pub(crate) Arc<RaftStore>);
+/// The store as one term's leader sees it, for everything that a leader does of its own accord: the control loops, the
+/// judgement of nodes, the changes of keys, of the root and of the managers. What it proposes is appended to this manager's log
+/// in that term, or nowhere.
+///
+/// Its plans are made from what this leader knows. Handed to its successor, or to itself in a later term, they could meet plans
+/// that were made there: twice as many tasks replaced as are allowed to be, a slot too many closed. The checks of a transaction
+/// do not prevent that, because what two plans change may have no object in common. An entry of this term, however, stands
+/// before the first entry of every later leader, and a new leader applies that one before it decides anything
+/// ([`crate::leader`]). So each of these plans is known to all later ones, and none comes after them.
+pub(crate) struct LeaderStore {
+    store: Arc<RaftStore>,
+    term: u64,
+}
+
+impl LeaderStore {
+    pub(crate) fn new(store: Arc<RaftStore>, term: u64) -> LeaderStore {
+        LeaderStore { store, term }
+    }
+}
 
 #[async_trait]
 impl StoreClient for LeaderStore {
     fn local(&self) -> Snapshot {
-        self.0.local()
+        self.store.local()
     }
 
     async fn current(&self) -> Result<Snapshot, ReadError> {
-        self.0.current().await
+        self.store.current().await
     }
 
     async fn propose(&self, transaction: Transaction) -> Result<u64, ProposeError> {
-        let bytes = transaction.encode()?;
-        match self.0.propose_as_leader(bytes, Instant::now() + PATIENCE).await? {
+        let outcome = self.store.raft.propose_in(self.term, transaction.encode()?, PATIENCE).await;
+        if matches!(outcome, Err(raft::ProposeError::NotLeader { .. })) {
+            return Err(ProposeError::Deposed { term: self.term });
+        }
+        match settle(outcome)? {
             Asked::Answer(index) => Ok(index),
             Asked::Lost(reason) => Err(ProposeError::Unknown { reason }),
+            // The term may go on: a successor did not take over, or the majority is heard again.
             Asked::Again => Err(ProposeError::NoLeader { waited: Duration::ZERO }),
         }
     }
 
     fn changes(&self) -> Changes {
-        self.0.changes()
+        self.store.changes()
     }
 }
 
@@ -238,7 +247,9 @@ pub(crate) async fn propose_here(raft: &Raft<TokioRuntime>, transaction: Bytes) 
     let outcome = match raft.propose(transaction, PATIENCE).await {
         Ok(applied) if applied.response.is_empty() => Outcome::Applied(applied.index),
         Ok(applied) => Outcome::Conflict(applied.response.to_vec()),
-        Err(raft::ProposeError::NotLeader { leader }) => Outcome::NotLeader(not_leader(leader)),
+        Err(raft::ProposeError::NotLeader { leader } | raft::ProposeError::NotNow { leader }) => {
+            Outcome::NotLeader(not_leader(leader))
+        }
         Err(raft::ProposeError::Stopped(_)) => Outcome::NotLeader(not_leader(None)),
         Err(raft::ProposeError::Unknown { reason }) => Outcome::Unknown(reason),
         // Every proposer checks the size before it sends.
@@ -270,6 +281,18 @@ async fn ask_read_index(channels: &Channels, leader: &Member) -> Option<u64> {
             tracing::debug!(leader = leader.addr, error = rpc::describe(&status), "the leader gave no read index");
             None
         }
+    }
+}
+
+/// What came of a proposal to this manager's own log.
+fn settle(outcome: Result<raft::Applied, raft::ProposeError>) -> Result<Asked<u64>, ProposeError> {
+    match outcome {
+        Ok(applied) if applied.response.is_empty() => Ok(Asked::Answer(applied.index)),
+        Ok(applied) => Err(conflict(&applied.response)),
+        Err(raft::ProposeError::NotLeader { .. } | raft::ProposeError::NotNow { .. }) => Ok(Asked::Again),
+        Err(raft::ProposeError::Unknown { reason }) => Ok(Asked::Lost(reason)),
+        Err(raft::ProposeError::Stopped(_)) => Err(ProposeError::NotManager),
+        Err(raft::ProposeError::TooLarge { bytes }) => Err(store::TransactionTooLarge { changes: 0, bytes }.into()),
     }
 }
 

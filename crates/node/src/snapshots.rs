@@ -1,27 +1,41 @@
-//! When a manager compacts its log into a snapshot: after as many entries as the cluster's spec says.
+//! When a manager compacts its log into a snapshot, and how much of the log it keeps behind it: as the cluster's spec says.
 
 use crate::raft_store::RaftStore;
-use model::limits::SNAPSHOT_INTERVAL_DEFAULT;
+use model::limits::{KEPT_FOR_SLOW_FOLLOWERS_DEFAULT, SNAPSHOT_INTERVAL_DEFAULT};
 use raft::{Raft, RaftView};
 use std::sync::Arc;
 use store::StoreClient as _;
 use tokio::sync::watch;
 
-/// Asks for a snapshot whenever one is due, for the manager's whole life. Every manager does it for itself: its log is its own.
+/// Asks for a snapshot whenever one is due, and purges what of the log is not wanted behind one, for the manager's whole life.
+/// Every manager does it for itself: its log is its own.
 pub(crate) async fn keep(raft: Raft, mut views: watch::Receiver<RaftView>, store: Arc<RaftStore>) {
     // The last entry that a snapshot was asked for at: it takes a while to be there.
     let mut asked = 0;
+    // The last entry whose removal was asked for.
+    let mut purged = 0;
     loop {
         let (applied, snapshot) = {
             let view = views.borrow_and_update();
             (view.last_applied.unwrap_or(0), view.snapshot.unwrap_or(0))
         };
         // Without a cluster, this manager has heard of none yet.
-        let every = store.local().cluster().map_or(SNAPSHOT_INTERVAL_DEFAULT, |c| c.spec.snapshot_interval);
+        let (every, behind) =
+            store.local().cluster().map_or((SNAPSHOT_INTERVAL_DEFAULT, KEPT_FOR_SLOW_FOLLOWERS_DEFAULT), |c| {
+                (c.spec.snapshot_interval, c.spec.raft.log_entries_for_slow_followers)
+            });
         if is_due(every, applied, snapshot.max(asked)) {
             asked = applied;
             if let Err(error) = raft.trigger_snapshot().await {
                 tracing::debug!(%error, "no more snapshots");
+                return;
+            }
+        }
+        let through = snapshot.saturating_sub(behind);
+        if through > purged {
+            purged = through;
+            if let Err(error) = raft.purge_log(through).await {
+                tracing::debug!(%error, "the log is purged no more");
                 return;
             }
         }

@@ -3,7 +3,7 @@
 //! that could be taken for a membership.
 
 use bytes::Bytes;
-use model::{ClusterId, GossipKey, NodeId};
+use model::{ClusterId, GossipKey, NodeId, RaftTicks};
 use seams::Disk;
 use serde::{Deserialize, Serialize};
 use std::net::{IpAddr, SocketAddr};
@@ -40,6 +40,10 @@ pub struct Membership {
     pub managers: Vec<KnownManager>,
     /// Gossip keys, as last heard of.
     pub gossip_keys: Vec<GossipKey>,
+    /// How patient managers are with each other, as last heard of: Raft has to be told when it starts, and what the cluster says can
+    /// be read only once it runs.
+    #[serde(default)]
+    pub raft_ticks: RaftTicks,
 }
 
 /// A manager's address.

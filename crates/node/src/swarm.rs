@@ -1,5 +1,6 @@
 //! The node as the API sees it.
 
+use crate::external_ca::Signers;
 use crate::gossip_keys;
 use crate::node::{JOIN_PATIENCE, Node};
 use api::{
@@ -15,11 +16,8 @@ use rpc::proto::logs::LogOptions;
 use seams::{Listener, Tasks};
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
 use store::StoreClient;
 
-/// A follower that has not answered its leader for so long counts as unreachable.
-const UNREACHABLE_AFTER: Duration = Duration::from_secs(2);
 const _: () = assert!(JOIN_PATIENCE.as_secs() >= 20, "Docker's clients expect the daemon to wait 20 s");
 
 #[async_trait]
@@ -58,7 +56,7 @@ impl Swarm for Node {
             let reachability = if node == *me {
                 Reachability::Reachable
             } else if view.role == raft::Role::Leader {
-                reach(view.is_reachable(*raft_id, UNREACHABLE_AFTER))
+                reach(view.is_reachable(*raft_id, manager.raft.config().unreachable_after))
             } else {
                 // A follower hears from nobody but the leader; gossip is what it knows of the others.
                 heard.get(&node).copied().flatten().map_or(Reachability::Unknown, reach)
@@ -89,9 +87,12 @@ impl Swarm for Node {
         })
     }
 
-    fn begin_rotation(&self, cluster: &Cluster, new_root: NewRoot) -> Result<Cluster, SwarmError> {
-        let seams = &self.world().seams;
-        crate::ca_rotation::begin(cluster, new_root, seams.clock.unix_now(), &*seams.rand)
+    async fn begin_rotation(&self, cluster: &Cluster, new_root: NewRoot) -> Result<Cluster, SwarmError> {
+        self.signers()?.begin_rotation(cluster, new_root).await
+    }
+
+    async fn check_external_cas(&self, cluster: &Cluster) -> Result<(), SwarmError> {
+        self.signers()?.check(cluster).await
     }
 
     async fn init(&self, options: InitOptions) -> Result<NodeId, SwarmError> {
@@ -146,6 +147,13 @@ impl Swarm for Node {
         let manager =
             manager.ok_or_else(|| ExecError { status: 503, message: "this node is not a manager: ask one".into() })?;
         crate::exec::ask(&manager, request).await
+    }
+}
+
+impl Node {
+    fn signers(&self) -> Result<Signers, SwarmError> {
+        let manager = self.member().and_then(|m| m.manager()).ok_or(SwarmError::NotInSwarm)?;
+        Ok(manager.signers.clone())
     }
 }
 

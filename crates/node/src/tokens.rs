@@ -100,10 +100,26 @@ pub(crate) fn admission(
     Ok(tx)
 }
 
+/// The transaction that undoes [`admission`], the taken use included; `None` when there is nothing left to undo.
+pub(crate) fn retraction(state: &Snapshot, grant: &JoinGrant, id: &NodeId, now: Timestamp) -> Option<Transaction> {
+    let node = state.node(id)?;
+    let mut tx = Transaction::new(now);
+    tx.remove(id, node.meta.version);
+    if let (Some(token), Some(cluster)) = (&grant.token_id, state.cluster()) {
+        let mut cluster = Cluster::clone(cluster);
+        if let Some(left) = cluster.security.tokens.get_mut(token).and_then(|t| t.uses_left.as_mut()) {
+            *left = left.saturating_add(1);
+            tx.update(cluster);
+        }
+    }
+    Some(tx)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::ca_service::CaService;
+    use crate::external_ca::Signers;
     use ca::NodeKey;
     use model::{ExtraToken, Role};
     use rpc::proto::ca::IssueNodeCertificateRequest;
@@ -126,7 +142,8 @@ mod tests {
             let mut tx = Transaction::new(Timestamp(1));
             tx.create(crate::testing::cluster());
             store.propose(tx).await.expect("a cluster");
-            let service = Arc::new(CaService::new(store.clone(), seams::real::seams()));
+            let service =
+                Arc::new(CaService::new(store.clone(), seams::real::seams(), Signers::anonymous(seams::real::seams())));
             World { store, service, csr_pem: NodeKey::generate().and_then(|key| key.csr_pem()).expect("a request") }
         }
 

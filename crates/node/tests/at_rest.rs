@@ -6,8 +6,8 @@ mod support;
 use api::{InitOptions, LocalState, NotManager, Swarm as _, SwarmError};
 use engine::ContainerPhase;
 use model::{
-    Cluster, ClusterSpec, ContainerSpec, Data, Dependency, Meta, Mode, NodeState, Payload, PayloadId, Role, Service,
-    ServiceSpec, TaskSpec, TaskState, Timestamp, UnlockKey,
+    Cluster, ClusterSpec, ContainerSpec, Data, Dependency, Meta, Mode, NodeState, Payload, PayloadId, Role, Runtime,
+    Service, ServiceSpec, TaskSpec, TaskState, Timestamp, UnlockKey,
 };
 use seal::Key;
 use seams::RandExt as _;
@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use store::{Snapshot, Transaction};
 use support::{Host, new_net, until};
-use swarmlite_node::Layout;
+use swarmlite_node::{DiskKeys, FoundKeys, Layout};
 
 const MARKER: &str = "xyzzy-a-known-marker-xyzzy";
 
@@ -99,11 +99,11 @@ async fn spread_the_marker(host: &Host) {
     let of = Dependency::Secret(id().parse().expect("an id"));
     let data = Data::of_secret(MARKER.as_bytes()).expect("data");
     let task = TaskSpec {
-        container: ContainerSpec {
+        runtime: Runtime::Container(ContainerSpec {
             image: "web:1".into(),
             env: vec![format!("PASSWORD={MARKER}")],
             ..Default::default()
-        },
+        }),
         ..Default::default()
     };
     let spec = ServiceSpec {
@@ -392,4 +392,39 @@ async fn data_keys_change_under_writes_and_restarts_without_a_loss() {
     })
     .await;
     assert_eq!(hosts[1].local(), LocalState::Worker);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn old_snapshots_are_sealed_anew_with_everything_else() {
+    let mut manager = founder(new_net(), false).await;
+    let count = async |host: &Host, n: u64| {
+        change(host, |c| _ = c.spec.labels.insert("count".into(), n.to_string())).await;
+    };
+    let snapshots = |host: &Host| {
+        let dir = Layout::new(host.dir.path()).raft().join("snapshots");
+        let mut files = if dir.exists() { files(&dir) } else { Vec::new() };
+        files.retain(|f| f.extension().is_some_and(|e| e == "snapshot"));
+        files
+    };
+    change(&manager, |c| (c.spec.snapshot_interval, c.spec.raft.keep_old_snapshots) = (10, 100)).await;
+    let mut n = 0;
+    let old = until("three snapshots", async || {
+        n += 1;
+        count(&manager, n).await;
+        Some(snapshots(&manager)).filter(|files| files.len() == 3)
+    })
+    .await;
+    manager.halt().await;
+    manager.data_key_max_age = Duration::from_secs(1);
+    manager.boot().await;
+    until("the first key to be gone", async || (!manager.key_file().contains("\"Id\":1,")).then_some(())).await;
+    manager.halt().await;
+    let Ok(FoundKeys::Open(keys)) = DiskKeys::find(&Layout::new(manager.dir.path()), &manager.world()).await else {
+        panic!("no keys")
+    };
+    let disk = keys.world(&manager.world()).seams.disk;
+    for file in old {
+        let read = disk.read(&file).await.expect("its key is there");
+        assert!(read.is_some(), "{} is kept", file.display());
+    }
 }

@@ -50,7 +50,13 @@ async fn change(host: &Host, mut by: impl FnMut(&Cluster) -> Cluster) {
 }
 
 async fn rotate(host: &Host) {
-    change(host, |cluster| host.node().begin_rotation(cluster, NewRoot::Generated).expect("a new root")).await;
+    until("the change to be begun", async || {
+        let cluster = cluster_of(host).await;
+        let mut tx = Transaction::new(Timestamp(1));
+        tx.update(host.node().begin_rotation(&cluster, NewRoot::Generated).await.expect("a new root"));
+        host.store().propose(tx).await.ok()
+    })
+    .await;
 }
 
 /// As the API promotes and demotes.

@@ -56,6 +56,33 @@ impl Default for RaftConfig {
 }
 
 impl RaftConfig {
+    /// The same for members that are further apart: heartbeats come `heartbeat_tick` times as slowly, and elections after
+    /// `election_tick` tenths of the time. One and ten are what it was.
+    ///
+    /// The proportion of the two is not the user's: a vote is given as long as the shortest wait for an election, and a heartbeat as
+    /// long as the pause to the next one, so an election that came sooner would be lost in the way and repeated. Fewer than ten
+    /// election ticks for each heartbeat tick count as ten.
+    #[must_use]
+    pub fn slowed(self, heartbeat_tick: u32, election_tick: u32) -> RaftConfig {
+        let beats = heartbeat_tick.max(1);
+        let tenths = election_tick.max(beats.saturating_mul(10));
+        let heartbeat = self.heartbeat.saturating_mul(beats);
+        let elections = |d: Duration| d.saturating_mul(tenths) / 10;
+        RaftConfig {
+            heartbeat,
+            election_min: elections(self.election_min),
+            election_max: elections(self.election_max),
+            // A heartbeat, the pause after it (openraft rounds it up by a fifth), and another one that was lost.
+            unreachable_after: self.unreachable_after.max(heartbeat.saturating_mul(4)),
+            ..self
+        }
+    }
+
+    /// A leader that no majority has answered for so long has probably been replaced.
+    pub fn quorum_silence_max(&self) -> Duration {
+        self.election_max.saturating_mul(5) / 2
+    }
+
     /// openraft's form of it. The error text says which setting is wrong.
     pub(crate) fn to_openraft(&self) -> Result<Arc<openraft::Config>, String> {
         let ms = |d: Duration| u64::try_from(d.as_millis()).unwrap_or(u64::MAX);
@@ -94,5 +121,28 @@ mod tests {
         assert!(RaftConfig::default().to_openraft().is_ok());
         let bad = RaftConfig { election_min: Duration::from_millis(50), ..RaftConfig::default() };
         assert!(bad.to_openraft().unwrap_err().contains("election"));
+    }
+
+    #[test]
+    fn a_slowed_group_keeps_the_proportions_that_make_elections_succeed() {
+        let ms = Duration::from_millis;
+        let base = RaftConfig::default();
+        assert_eq!(base.clone().slowed(1, 10), base);
+        let slow = base.clone().slowed(3, 40);
+        assert_eq!((slow.heartbeat, slow.election_min, slow.election_max), (ms(450), ms(640), ms(1600)));
+        assert_eq!(base.clone().slowed(1, 3), base, "ten for each tick of the heartbeat at least");
+        assert_eq!(base.clone().slowed(2, 11), base.clone().slowed(2, 20));
+        for heartbeat in 0..=5 {
+            for election in 0..=50 {
+                let slow = base.clone().slowed(heartbeat, election);
+                assert!(slow.to_openraft().is_ok(), "{heartbeat} {election}");
+                // Two heartbeats may be lost within the lease, and a member that is well answers in time to count as such.
+                assert!(slow.heartbeat * 2 < slow.election_max, "{heartbeat} {election}");
+                assert!(
+                    slow.heartbeat * 3 < slow.unreachable_after.min(slow.quorum_silence_max() * 2),
+                    "{heartbeat} {election}"
+                );
+            }
+        }
     }
 }

@@ -56,6 +56,16 @@ pub enum StartError {
     /// The log, the snapshot or the state machine refused.
     #[error("cannot start Raft from its disk: {0}")]
     Storage(String),
+    /// The log was purged behind a snapshot that is not there.
+    #[error(
+        "cannot start Raft from its disk: the newest snapshot covers the log up to entry {covered}, and the log lacks everything up to entry {purged}: a snapshot is missing. Put it back; or remove this manager from the swarm on another one (node demote, node rm), delete its Raft directory and join again"
+    )]
+    Missing {
+        /// The last entry that the log has let go of.
+        purged: u64,
+        /// The last entry that the newest snapshot covers; zero without one.
+        covered: u64,
+    },
 }
 
 /// A group that cannot be founded here.
@@ -72,10 +82,17 @@ pub enum InitializeError {
 /// A proposal without an acknowledgement.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ProposeError {
-    /// Only a leader accepts proposals. Nothing was appended.
+    /// Only a leader accepts proposals, and those for a term only in that term. Nothing was appended.
     #[error("this manager is not the Raft leader")]
     NotLeader {
         /// The leader as far as known.
+        leader: Option<(u64, Member)>,
+    },
+    /// It leads and accepts nothing for now: it is handing its leadership over, or has not heard a majority for too long. It may
+    /// go on in the same term. Nothing was appended.
+    #[error("this manager leads, but takes no proposals just now")]
+    NotNow {
+        /// Who may lead next, as far as known.
         leader: Option<(u64, Member)>,
     },
     /// It does not fit an entry. Nothing was appended.

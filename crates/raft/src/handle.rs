@@ -9,8 +9,11 @@ use crate::snapshot_file::SnapshotFiles;
 use crate::types::{Command, Member, Snapshot, TypeConfig, decode, encode};
 use crate::view::{RaftView, Role, Seen};
 use bytes::Bytes;
-use openraft::errors::{ClientWriteError, ForwardToLeader, LinearizableReadError, RaftError};
+use openraft::errors::{ClientWriteError, ForwardReason, ForwardToLeader, LinearizableReadError, RaftError};
+use openraft::impls::OneshotResponder;
 use openraft::network::RaftNetworkFactory;
+use openraft::raft::ClientWriteResult;
+use openraft::storage::RaftLogStorage as _;
 use openraft::type_config::TypeConfigExt as _;
 use openraft::{RaftMetrics, ReadPolicy};
 use openraft_rt::{AsyncRuntime, WatchReceiver as _};
@@ -84,10 +87,10 @@ impl<RT: AsyncRuntime> Raft<RT> {
     {
         let config = parts.config.to_openraft().map_err(StartError::Config)?;
         let files = SnapshotFiles::new(parts.disk, parts.snapshot_dir);
-        // Read once before openraft does, because its own error hides what is wrong with the file.
-        files.newest::<RT>().await.map_err(|e| StartError::Storage(e.to_string()))?;
+        let log = Log::new(parts.log);
+        sound(&files, log.clone()).await?;
         let machine = Machine::new(parts.machine, files, book);
-        let inner = openraft::Raft::new(parts.raft_id, config, network, Log::new(parts.log), machine)
+        let inner = openraft::Raft::new(parts.raft_id, config, network, log, machine)
             .await
             .map_err(|e| StartError::Storage(e.to_string()))?;
         Ok(Raft { inner, config: Arc::new(parts.config) })
@@ -129,6 +132,21 @@ impl<RT: AsyncRuntime> Raft<RT> {
     /// # Errors
     /// [`ProposeError::Unknown`] when it may have been or may yet be applied; with any other error it was not appended.
     pub async fn propose(&self, command: Bytes, limit: Duration) -> Result<Applied, ProposeError> {
+        self.propose_by(None, command, limit).await
+    }
+
+    /// As [`Raft::propose`], but the command is appended in this `term` or never: a member that leads again in a later one
+    /// refuses it. Whatever a leader works out from what it knows is proposed so. An entry of a term stands in the log before the
+    /// first entry of every later leader, so a later leader that has applied that entry of its own knows all that an earlier
+    /// one has brought about, and none of it can come afterwards.
+    ///
+    /// # Errors
+    /// As for [`Raft::propose`]; [`ProposeError::NotLeader`] says that the term is over, for good.
+    pub async fn propose_in(&self, term: u64, command: Bytes, limit: Duration) -> Result<Applied, ProposeError> {
+        self.propose_by(Some(term), command, limit).await
+    }
+
+    async fn propose_by(&self, term: Option<u64>, command: Bytes, limit: Duration) -> Result<Applied, ProposeError> {
         if command.len() > crate::COMMAND_BYTES_MAX {
             return Err(ProposeError::TooLarge { bytes: command.len() });
         }
@@ -136,18 +154,37 @@ impl<RT: AsyncRuntime> Raft<RT> {
         if let Some(reason) = self.stopped() {
             return Err(ProposeError::Stopped(reason));
         }
-        let written = TypeConfig::<RT>::timeout(limit, self.inner.client_write(Command(command))).await;
-        match written {
-            Ok(Ok(done)) => Ok(Applied { index: done.log_id.index, response: done.data.0 }),
-            Ok(Err(RaftError::APIError(e))) => Err(self.write_error(e)),
-            Ok(Err(RaftError::Fatal(e))) => Err(ProposeError::Unknown { reason: format!("Raft stopped: {e}") }),
+        match TypeConfig::<RT>::timeout(limit, self.write(term, command)).await {
+            Ok(Some(Ok(done))) => Ok(Applied { index: done.log_id.index, response: done.data.0 }),
+            Ok(Some(Err(e))) => Err(self.write_error(e)),
+            Ok(None) => {
+                let why = self.stopped().unwrap_or_else(|| "it gave no answer".into());
+                Err(ProposeError::Unknown { reason: format!("Raft stopped: {why}") })
+            }
             Err(_) => Err(ProposeError::Unknown { reason: format!("no acknowledgement within {limit:?}") }),
         }
     }
 
+    /// `None` when Raft stops first.
+    async fn write(&self, term: Option<u64>, command: Bytes) -> Option<ClientWriteResult<TypeConfig<RT>>> {
+        let (responder, written) = OneshotResponder::new_pair();
+        let request = self.inner.write(Command(command)).responder(responder);
+        let sent = match term {
+            Some(term) => request.with_leader(term).await,
+            None => request.await,
+        };
+        sent.ok()?;
+        written.await.ok()
+    }
+
     fn write_error(&self, error: ClientWriteError<TypeConfig<RT>>) -> ProposeError {
         match error {
-            ClientWriteError::ForwardToLeader(to) => ProposeError::NotLeader { leader: self.forward(&to) },
+            ClientWriteError::ForwardToLeader(to) => match to.reason {
+                ForwardReason::NotLeader => ProposeError::NotLeader { leader: self.forward(&to) },
+                ForwardReason::LeadershipTransfer | ForwardReason::LeaseExpired => {
+                    ProposeError::NotNow { leader: self.forward(&to) }
+                }
+            },
             ClientWriteError::LogEntryDiscarded(_) => {
                 ProposeError::Unknown { reason: "the leadership was lost before it was acknowledged".into() }
             }
@@ -249,6 +286,15 @@ impl<RT: AsyncRuntime> Raft<RT> {
         m.running_state.as_ref().err().map(ToString::to_string)
     }
 
+    /// Purges the log up to and including `index`, as far as a snapshot covers it, without waiting for it. A leader does it when no
+    /// follower reads those entries any more.
+    ///
+    /// # Errors
+    /// When the member has stopped.
+    pub async fn purge_log(&self, index: u64) -> Result<(), WaitError> {
+        self.inner.trigger().purge_log(index).await.map_err(|e| WaitError::Stopped(e.to_string()))
+    }
+
     /// Compacts the log into a snapshot now, without waiting for it.
     ///
     /// # Errors
@@ -303,6 +349,21 @@ impl<RT: AsyncRuntime> Raft<RT> {
                 answer(self.inner.install_full_snapshot(vote, snapshot).await)
             }
         }
+    }
+}
+
+/// Looks at the disk before openraft does: its own error hides what is wrong with a damaged snapshot, and it may overlook that the
+/// newest one is gone. From an older one it would go on with a hole in its state.
+async fn sound<RT: AsyncRuntime>(files: &SnapshotFiles, mut log: Log<RT>) -> Result<(), StartError> {
+    let storage = |e: std::io::Error| StartError::Storage(e.to_string());
+    let newest = files.newest::<RT>().await.map_err(storage)?;
+    let covered = newest.and_then(|s| s.meta.last_log_id).map(|id| id.index);
+    let purged = log.get_log_state().await.map_err(storage)?.last_purged_log_id.map(|id| id.index);
+    match purged {
+        Some(purged) if covered < Some(purged) => {
+            Err(StartError::Missing { purged, covered: covered.unwrap_or_default() })
+        }
+        _ => Ok(()),
     }
 }
 

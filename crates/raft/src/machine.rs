@@ -28,6 +28,10 @@ pub trait StateMachine: Send + Sync + 'static {
     fn snapshot(&self) -> SnapshotFn;
     /// Replaces the state by an encoded one. On an error nothing is changed; the text says why.
     fn restore(&self, bytes: &[u8]) -> Result<(), String>;
+    /// How many snapshots are kept beside the newest, as the state has it.
+    fn old_snapshots_kept(&self) -> usize {
+        0
+    }
 }
 
 /// openraft's state machine: ours, its position in the log, and the snapshot files.
@@ -46,6 +50,7 @@ pub(crate) struct Builder<RT: AsyncRuntime> {
     /// In a lock only because openraft wants to share the builder.
     encode: Mutex<Option<SnapshotFn>>,
     files: SnapshotFiles,
+    keep_old: usize,
 }
 
 // === impl Machine ===
@@ -104,12 +109,13 @@ impl<RT: AsyncRuntime> RaftStateMachine<TypeConfig<RT>> for Machine<RT> {
             meta: SnapshotMeta::<RT> { last_log_id: self.applied, last_membership: self.membership.clone() },
             encode: Mutex::new(Some(self.machine.snapshot())),
             files: self.files.clone(),
+            keep_old: self.machine.old_snapshots_kept(),
         }
     }
 
     async fn install_snapshot(&mut self, meta: &SnapshotMeta<RT>, snapshot: Bytes) -> Result<(), io::Error> {
         // On the disk first: what is applied must not be newer than what a restart finds.
-        self.files.write::<RT>(meta, &snapshot).await?;
+        self.files.write::<RT>(meta, &snapshot, self.machine.old_snapshots_kept()).await?;
         self.machine.restore(&snapshot).map_err(|reason| {
             let at = meta.last_log_id.map_or(0, |id| id.index);
             io::Error::other(format!("cannot restore the snapshot at log index {at}: {reason}"))
@@ -134,7 +140,7 @@ impl<RT: AsyncRuntime> RaftSnapshotBuilder<TypeConfig<RT>> for Builder<RT> {
         let encode = self.encode.get_mut().take();
         let encode = encode.ok_or_else(|| io::Error::other("a captured state is encoded once"))?;
         let bytes = Bytes::from(encode());
-        self.files.write::<RT>(&self.meta, &bytes).await?;
+        self.files.write::<RT>(&self.meta, &bytes, self.keep_old).await?;
         tracing::debug!(bytes = bytes.len(), last = ?self.meta.last_log_id, "snapshot written");
         Ok(Snapshot::<RT> { meta: self.meta.clone(), snapshot: bytes })
     }

@@ -7,7 +7,7 @@ use crate::view::{RaftView, Role};
 use openraft::errors::{ChangeMembershipError, ClientWriteError, RaftError};
 use openraft::raft::ClientWriteResponse;
 use openraft::type_config::TypeConfigExt as _;
-use openraft::{ChangeMembers, RaftMetrics};
+use openraft::{ChangeMembers, Precondition, RaftMetrics};
 use openraft_rt::{AsyncRuntime, WatchReceiver as _};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -34,8 +34,8 @@ impl<RT: AsyncRuntime> Raft<RT> {
             }
             Some(known) if *known == member => Ok(view.last_log.unwrap_or_default()),
             // It came back at another address.
-            Some(_) => self.change(ChangeMembers::SetNodes(BTreeMap::from([(id, member)])), true, limit).await,
-            None => self.change(ChangeMembers::AddNodes(BTreeMap::from([(id, member)])), true, limit).await,
+            Some(_) => self.change(&view, ChangeMembers::SetNodes(BTreeMap::from([(id, member)])), true, limit).await,
+            None => self.change(&view, ChangeMembers::AddNodes(BTreeMap::from([(id, member)])), true, limit).await,
         }
     }
 
@@ -57,7 +57,7 @@ impl<RT: AsyncRuntime> Raft<RT> {
         let voters: BTreeSet<u64> = view.voters.iter().copied().chain([id]).collect();
         self.keep_quorum(&view, &voters)?;
         let left = limit.saturating_sub(openraft::Instant::elapsed(&begun)).max(Duration::from_secs(1));
-        self.change(ChangeMembers::AddVoterIds(BTreeSet::from([id])), true, left).await
+        self.change(&view, ChangeMembers::AddVoterIds(BTreeSet::from([id])), true, left).await
     }
 
     /// Removes a member; one that is none already is fine. A leader that removes itself hands the leadership over when the
@@ -73,12 +73,12 @@ impl<RT: AsyncRuntime> Raft<RT> {
                 return Err(MembershipError::LastVoter);
             }
             self.keep_quorum(&view, &left)?;
-            return self.change(ChangeMembers::RemoveVoters(BTreeSet::from([id])), false, limit).await;
+            return self.change(&view, ChangeMembers::RemoveVoters(BTreeSet::from([id])), false, limit).await;
         }
         if !view.nodes.contains_key(&id) {
             return Ok(view.last_log.unwrap_or_default());
         }
-        self.change(ChangeMembers::RemoveNodes(BTreeSet::from([id])), true, limit).await
+        self.change(&view, ChangeMembers::RemoveNodes(BTreeSet::from([id])), true, limit).await
     }
 
     /// Records that a member is reached at another address. Gives the log index.
@@ -92,7 +92,7 @@ impl<RT: AsyncRuntime> Raft<RT> {
             return Ok(view.last_log.unwrap_or_default());
         }
         let member = Member { addr, node_id: known.node_id.clone() };
-        self.change(ChangeMembers::SetNodes(BTreeMap::from([(id, member)])), true, limit).await
+        self.change(&view, ChangeMembers::SetNodes(BTreeMap::from([(id, member)])), true, limit).await
     }
 
     /// Hands the leadership to the reachable voter that is most up to date, and waits until it leads. Gives its id.
@@ -158,9 +158,11 @@ impl<RT: AsyncRuntime> Raft<RT> {
         }
     }
 
-    /// Makes one change; while another one is under way it waits, as long as `limit` allows.
+    /// Makes one change; while another one is under way it waits, as long as `limit` allows. What it was judged by (who can be
+    /// reached, who has caught up) is what the leader of the view's term knew, so it is begun in that term or not at all.
     async fn change(
         &self,
+        judged_by: &RaftView,
         change: ChangeMembers<NodeId, Member>,
         retain: bool,
         limit: Duration,
@@ -168,7 +170,7 @@ impl<RT: AsyncRuntime> Raft<RT> {
         let begun = TypeConfig::<RT>::now();
         loop {
             let left = limit.saturating_sub(openraft::Instant::elapsed(&begun));
-            match self.try_change(change.clone(), retain, left).await {
+            match self.try_change(judged_by.term, change.clone(), retain, left).await {
                 Err(MembershipError::InProgress) if openraft::Instant::elapsed(&begun) < limit => {
                     TypeConfig::<RT>::sleep(POLL).await;
                 }
@@ -179,6 +181,7 @@ impl<RT: AsyncRuntime> Raft<RT> {
 
     async fn try_change(
         &self,
+        term: u64,
         change: ChangeMembers<NodeId, Member>,
         retain: bool,
         limit: Duration,
@@ -195,8 +198,9 @@ impl<RT: AsyncRuntime> Raft<RT> {
             let _looked_at_again = TypeConfig::<RT>::timeout(limit, self.inner.change_membership(nothing, false)).await;
             return Err(MembershipError::InProgress);
         }
+        let in_term = Precondition::CommittedLeaderId { committed_leader_id: term.into() };
         let changed: Result<Changed<RT>, _> =
-            TypeConfig::<RT>::timeout(limit, self.inner.change_membership(change, retain)).await;
+            TypeConfig::<RT>::timeout(limit, self.inner.change_membership_if(change, retain, [in_term])).await;
         match changed {
             Ok(Ok(done)) => Ok(done.log_id.index),
             Ok(Err(RaftError::APIError(e))) => Err(self.change_error(e)),
@@ -252,6 +256,7 @@ mod tests {
             last_applied: None,
             last_log: Some(10),
             snapshot: None,
+            purged: None,
             voters: std::iter::once(1).chain(followers.iter().map(|f| f.0)).collect(),
             learners: BTreeSet::new(),
             nodes: BTreeMap::new(),

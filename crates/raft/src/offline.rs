@@ -179,7 +179,9 @@ impl Offline {
         };
         let mut log = self.log.clone();
         log.save_vote(&Vote::<RT>::new(at.term, raft_id)).await.map_err(OfflineError::Write)?;
-        self.files.write::<RT>(&meta, state).await.map_err(OfflineError::Write)?;
+        // As many old ones as there were: which of them are one too many only the running member knows.
+        let keep_old = self.files.old().await.map_err(OfflineError::Write)?;
+        self.files.write::<RT>(&meta, state, keep_old).await.map_err(OfflineError::Write)?;
         if let Err(error) = log.purge(log_id).await {
             tracing::warn!(%error, "the log of the former group is still there; the next start removes it");
         }

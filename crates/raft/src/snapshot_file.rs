@@ -1,4 +1,5 @@
-//! Snapshots as plain files: header and state, each with its checksum; only the newest is kept.
+//! Snapshots as plain files: header and state, each with its checksum. Only the newest is ever read; as many older ones as are
+//! wanted stay beside it as a safety copy.
 
 use crate::types::{Snapshot, SnapshotMeta, decode, encode};
 use bytes::Bytes;
@@ -28,8 +29,14 @@ impl SnapshotFiles {
         SnapshotFiles { disk, dir, writing: Arc::default() }
     }
 
-    /// Writes a snapshot, then removes the older ones. One that is older than what is there is not written.
-    pub(crate) async fn write<RT: AsyncRuntime>(&self, meta: &SnapshotMeta<RT>, state: &Bytes) -> io::Result<()> {
+    /// Writes a snapshot, then removes older ones until `keep_old` of them are left. One that is older than what is there is not
+    /// written.
+    pub(crate) async fn write<RT: AsyncRuntime>(
+        &self,
+        meta: &SnapshotMeta<RT>,
+        state: &Bytes,
+        keep_old: usize,
+    ) -> io::Result<()> {
         let _one_at_a_time = self.writing.lock().await;
         let path = self.dir.join(file_name::<RT>(meta));
         self.remove_unfinished().await?;
@@ -38,16 +45,24 @@ impl SnapshotFiles {
             return Ok(());
         }
         self.disk.write_atomic(&path, pack(&encode(meta)?, state), 0o600).await?;
-        for old in files {
+        let surplus = files.len().saturating_sub(keep_old);
+        for old in files.into_iter().take(surplus) {
             self.disk.remove(&old).await?;
         }
         Ok(())
     }
 
-    /// The newest snapshot; an error when its file is damaged.
+    /// How many snapshots there are beside the newest.
+    pub(crate) async fn old(&self) -> io::Result<usize> {
+        Ok(self.files().await?.len().saturating_sub(1))
+    }
+
+    /// The newest snapshot; an error when its file is damaged. An older one is never taken in its place: it lacks what the log has
+    /// meanwhile let go of.
     pub(crate) async fn newest<RT: AsyncRuntime>(&self) -> io::Result<Option<Snapshot<RT>>> {
-        let Some(path) = self.files().await?.pop() else { return Ok(None) };
-        let damaged = |reason: String| damaged(&path, &reason);
+        let mut files = self.files().await?;
+        let Some(path) = files.pop() else { return Ok(None) };
+        let damaged = |reason: String| damaged(&path, &files, &reason);
         let read = self.disk.read(&path).await.map_err(|e| match e.kind() {
             // A sealed disk found its seal broken.
             io::ErrorKind::InvalidData => damaged(e.to_string()),
@@ -78,11 +93,17 @@ impl SnapshotFiles {
     }
 }
 
-fn damaged(path: &Path, reason: &str) -> io::Error {
-    let text = format!(
+fn damaged(path: &Path, old: &[PathBuf], reason: &str) -> io::Error {
+    let mut text = format!(
         "the snapshot {} is damaged: {reason}. Remove this manager from the swarm on another one (node demote, node rm), delete its Raft directory and join again; if it is the only manager, restore the file from a backup",
         path.display()
     );
+    if let Some(last) = old.last() {
+        let (number, last) = (old.len(), last.display());
+        text.push_str(&format!(
+            ". What it kept of older ones ({number}, the last is {last}) lacks what was written since: such a one is gone back to only by hand, when there is no backup (the operator's guide says how, under Disks)"
+        ));
+    }
     io::Error::new(io::ErrorKind::InvalidData, text)
 }
 
@@ -137,9 +158,52 @@ mod tests {
         let meta = SnapshotMeta::<TokioRuntime>::default();
         let left = dir.path().join("00000000000000000007-00000000000000000001.snapshot.tmp");
         FileDisk.write_atomic(&left, Bytes::from("half of one"), 0o600).await.unwrap();
-        files.write::<TokioRuntime>(&meta, &Bytes::from("state")).await.unwrap();
+        files.write::<TokioRuntime>(&meta, &Bytes::from("state"), 0).await.unwrap();
         let there = FileDisk.list(dir.path()).await.unwrap();
         assert_eq!(there, [dir.path().join(file_name::<TokioRuntime>(&meta))]);
+    }
+
+    fn meta(index: u64) -> SnapshotMeta<TokioRuntime> {
+        let leader = openraft::alias::CommittedLeaderIdOf::<crate::types::TypeConfig<TokioRuntime>>::new(1);
+        let last_log_id = Some(crate::types::LogId::<TokioRuntime>::new(leader, index));
+        SnapshotMeta::<TokioRuntime> { last_log_id, ..Default::default() }
+    }
+
+    #[tokio::test]
+    async fn as_many_old_snapshots_as_are_wanted_stay_beside_the_newest() {
+        let dir = tempfile::tempdir().unwrap();
+        let files = SnapshotFiles::new(Arc::new(FileDisk), dir.path().to_owned());
+        for (index, keep_old, left) in [
+            (1, 0, vec![1]),
+            (2, 2, vec![1, 2]),
+            (3, 2, vec![1, 2, 3]),
+            (4, 2, vec![2, 3, 4]),
+            // One that comes late is older than what is there.
+            (3, 0, vec![2, 3, 4]),
+            // The surplus goes with the next one.
+            (5, 1, vec![4, 5]),
+            (6, 0, vec![6]),
+        ] {
+            files.write::<TokioRuntime>(&meta(index), &Bytes::from("state"), keep_old).await.unwrap();
+            let expected: Vec<PathBuf> =
+                left.iter().map(|i| dir.path().join(file_name::<TokioRuntime>(&meta(*i)))).collect();
+            assert_eq!(files.files().await.unwrap(), expected, "after {index}");
+            assert_eq!(files.old().await.unwrap(), left.len() - 1);
+        }
+    }
+
+    #[tokio::test]
+    async fn an_old_snapshot_never_stands_in_for_a_damaged_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let files = SnapshotFiles::new(Arc::new(FileDisk), dir.path().to_owned());
+        for index in 1..=3 {
+            files.write::<TokioRuntime>(&meta(index), &Bytes::from("state"), 9).await.unwrap();
+        }
+        let path = |index| dir.path().join(file_name::<TokioRuntime>(&meta(index)));
+        FileDisk.write_atomic(&path(3), Bytes::from("noise"), 0o600).await.unwrap();
+        let error = files.newest::<TokioRuntime>().await.unwrap_err().to_string();
+        let old = format!("older ones (2, the last is {})", path(2).display());
+        assert!(error.contains("is damaged: it is cut off") && error.contains(&old), "{error}");
     }
 
     #[test]

@@ -51,6 +51,8 @@ pub struct RaftView {
     pub last_log: Option<u64>,
     /// The last entry that the newest snapshot covers.
     pub snapshot: Option<u64>,
+    /// The last entry that the log here has let go of.
+    pub purged: Option<u64>,
     /// Members with a vote (of both configurations while a change is under way).
     pub voters: BTreeSet<u64>,
     /// Members without.
@@ -76,6 +78,7 @@ pub(crate) struct Seen {
     last_applied: Option<LogId<TokioRuntime>>,
     last_log: Option<u64>,
     snapshot: Option<LogId<TokioRuntime>>,
+    purged: Option<LogId<TokioRuntime>>,
     membership: Arc<StoredMembership<TokioRuntime>>,
     /// The last entry that each follower is known to have.
     matched: Option<BTreeMap<u64, Option<LogId<TokioRuntime>>>>,
@@ -93,6 +96,7 @@ impl Seen {
             last_applied: m.last_applied,
             last_log: m.last_log_index,
             snapshot: m.snapshot,
+            purged: m.purged,
             membership: m.membership_config.clone(),
             matched: m.replication.clone(),
             stopped: m.running_state.is_err(),
@@ -130,6 +134,7 @@ impl RaftView {
             last_applied: m.last_applied.map(|id| id.index),
             last_log: m.last_log_index,
             snapshot: m.snapshot.map(|id| id.index),
+            purged: m.purged.map(|id| id.index),
             voters: membership.voter_ids().collect(),
             learners: membership.learner_ids().collect(),
             nodes: membership.nodes().map(|(id, node)| (*id, node.clone())).collect(),

@@ -45,6 +45,36 @@ async fn a_killed_leader_is_replaced_and_comes_back_from_its_disk() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_slowed_group_is_patient_and_members_of_different_patience_go_together() {
+    let (quick, slow) = (RaftConfig::default(), RaftConfig::default().slowed(3, 30));
+    let mut cluster = Cluster::new(3, quick.clone()).await;
+    // One after the other becomes patient, the leader last; then impatient again, the leader first.
+    for (config, leader_last) in [(slow.clone(), true), (quick, false), (slow, true)] {
+        cluster.config = config;
+        let leader = cluster.leader().await;
+        let mut order: Vec<usize> = (0..3).collect();
+        order.sort_by_key(|at| (*at == leader) == leader_last);
+        for at in order {
+            let before = cluster.write(format!("with {at}")).await;
+            let who = cluster.kill(at);
+            cluster.write(format!("without {at}")).await;
+            cluster.restart(at, who).await;
+            cluster.settled(before.index).await;
+        }
+        cluster.same_everywhere().await;
+    }
+    // A leader that is lost now is missed later: nobody campaigns before the lease is over.
+    let leader = cluster.leader().await;
+    let last_heartbeat_before = Duration::from_millis(600);
+    let patience = cluster.config.election_max + cluster.config.election_min - last_heartbeat_before;
+    let begun = Instant::now();
+    cluster.kill(leader);
+    cluster.write("after").await;
+    println!("patient leader killed to next acknowledged write: {:?}", begun.elapsed());
+    assert!(begun.elapsed() > patience, "{:?}", begun.elapsed());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_member_that_is_down_is_not_dialled_without_a_pause() {
     const WATCHED: Duration = Duration::from_secs(2);
     let mut cluster = Cluster::new(3, RaftConfig::default()).await;
@@ -230,13 +260,52 @@ async fn outcomes_are_told_honestly() {
     let limit = Duration::from_millis(300);
     for _ in 0..5 {
         let outcome = raft.propose(Bytes::from("nobody hears it"), limit).await;
-        assert!(matches!(outcome, Err(ProposeError::Unknown { .. } | ProposeError::NotLeader { .. })), "{outcome:?}");
+        assert!(matches!(outcome, Err(ProposeError::Unknown { .. } | ProposeError::NotNow { .. })), "{outcome:?}");
         assert!(raft.read_index(limit).await.is_err());
     }
+    // Its term is not over for that: a majority may come back.
+    let outcome = raft.propose_in(raft.leading_term().unwrap(), Bytes::from("nor that"), limit).await;
+    assert!(matches!(outcome, Err(ProposeError::NotNow { .. })), "{outcome:?}");
     assert!(!raft.view().leads_with_quorum(limit));
     raft.abort().await;
     assert!(matches!(raft.propose(Bytes::new(), limit).await, Err(ProposeError::Stopped(_))));
     assert_eq!(raft.view().role, Role::Stopped);
+}
+
+/// What a leader has decided is of its term. A member that lost the leadership and has it again does not take what it decided
+/// before: others may have decided meanwhile.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_command_of_a_term_is_appended_in_that_term_or_never() {
+    let cluster = Cluster::new(3, RaftConfig::default()).await;
+    let leader = cluster.leader().await;
+    let raft = cluster.node(leader).raft.clone();
+    let term = raft.leading_term().unwrap();
+    let applied = raft.propose_in(term, Bytes::from("of the first term"), LIMIT).await.unwrap();
+    cluster.settled(applied.index).await;
+    for wrong in [term - 1, term + 1] {
+        let outcome = raft.propose_in(wrong, Bytes::from("of no term"), LIMIT).await;
+        assert!(matches!(outcome, Err(ProposeError::NotLeader { .. })), "{outcome:?}");
+    }
+    // Leadership is handed on until it is back where it was.
+    loop {
+        let at = cluster.leader().await;
+        let now = cluster.node(at).raft.clone();
+        if at == leader && now.leading_term().is_some_and(|t| t > term) {
+            break;
+        }
+        if let Ok(to) = now.transfer_leadership(LIMIT).await {
+            now.wait_view("the successor", LIMIT, |v| v.leader == Some(to)).await.unwrap();
+        }
+    }
+    let outcome = raft.propose_in(term, Bytes::from("too late"), LIMIT).await;
+    assert!(matches!(outcome, Err(ProposeError::NotLeader { .. })), "{outcome:?}");
+    let again = raft.leading_term().unwrap();
+    let applied = raft.propose_in(again, Bytes::from("of a later term"), LIMIT).await.unwrap();
+    cluster.settled(applied.index).await;
+    for at in 0..3 {
+        let commands: Vec<Bytes> = cluster.node(at).state().commands.into_iter().map(|(_, c)| c).collect();
+        assert_eq!(commands, ["of the first term", "of a later term"]);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

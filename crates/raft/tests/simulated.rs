@@ -23,6 +23,10 @@ const LIMIT: Duration = Duration::from_secs(60);
 struct World {
     members: Mutex<BTreeMap<u64, Raft<SimRuntime>>>,
     cut_off: Mutex<BTreeSet<u64>>,
+    /// From one to the other, beyond what it is in one place.
+    way: Mutex<Duration>,
+    /// Members have this one, when it is not the usual one.
+    config: Option<RaftConfig>,
     begun: Mutex<Option<SimInstant>>,
     trace: Mutex<Vec<String>>,
 }
@@ -51,11 +55,18 @@ impl World {
 impl PeerTransport for Wire {
     async fn call(&self, target: u64, _: &Member, call: PeerCall) -> Result<Bytes, PeerError> {
         let delay = 1 + SimRuntime::thread_rng().next_u64() % 10;
-        SimRuntime::sleep(Duration::from_millis(delay)).await;
+        let way = *self.world.way.lock();
+        SimRuntime::sleep(Duration::from_millis(delay) + way).await;
         let cut_off = |id| self.world.cut_off.lock().contains(&id);
         let peer = self.world.members.lock().get(&target).cloned();
         match peer {
-            Some(peer) if !cut_off(target) && !cut_off(self.from) => peer.handle(call).await,
+            Some(peer) if !cut_off(target) && !cut_off(self.from) => {
+                let answer = peer.handle(call).await;
+                if !way.is_zero() {
+                    SimRuntime::sleep(way).await;
+                }
+                answer
+            }
             _ => Err(PeerError::Unreachable("cut off".into())),
         }
     }
@@ -85,9 +96,10 @@ impl StateMachine for Numbers {
 
 async fn start(id: u64, world: &Arc<World>) -> Arc<Numbers> {
     let machine = Arc::new(Numbers { id, world: world.clone(), applied: Mutex::default() });
+    let usual = RaftConfig { snapshot_every: 40, keep_behind_snapshot: 5, ..RaftConfig::default() };
     let parts = Parts {
         raft_id: id,
-        config: RaftConfig { snapshot_every: 40, keep_behind_snapshot: 5, ..RaftConfig::default() },
+        config: world.config.clone().unwrap_or(usual),
         log: Arc::new(MemoryLog::new()),
         machine: machine.clone(),
         disk: Arc::new(MemoryDisk::default()),
@@ -135,15 +147,21 @@ async fn read_index(world: &World) -> u64 {
     panic!("nobody leads");
 }
 
-async fn story(world: Arc<World>) {
-    let machines = [start(1, &world).await, start(2, &world).await, start(3, &world).await];
-    let first = member(&world, 1);
+/// Three voters.
+async fn group(world: &Arc<World>) -> [Arc<Numbers>; 3] {
+    let machines = [start(1, world).await, start(2, world).await, start(3, world).await];
+    let first = member(world, 1);
     first.initialize(node(1)).await.unwrap();
     first.wait_view("leadership", LIMIT, |v| v.role == Role::Leader).await.unwrap();
     for id in [2, 3] {
         first.add_learner(id, node(id), LIMIT).await.unwrap();
         first.promote_to_voter(id, LIMIT).await.unwrap();
     }
+    machines
+}
+
+async fn story(world: Arc<World>) {
+    let machines = group(&world).await;
     let mut acknowledged = Vec::new();
     for round in 0..6 {
         // One that was cut off before may still think that it leads, in an older term.
@@ -178,6 +196,39 @@ fn trace(seed: u64) -> Vec<String> {
     // The members refer to the world and the world to the members.
     world.members.lock().clear();
     std::mem::take(&mut *world.trace.lock())
+}
+
+/// How often, of a hundred looks in fifty seconds, the leader of before leads still and hears a majority in time.
+async fn steadiness(world: Arc<World>) -> usize {
+    group(&world).await;
+    let leader = member(&world, 1);
+    let term = leader.leading_term().expect("it has just led");
+    *world.way.lock() = Duration::from_millis(140);
+    let mut steady = 0;
+    for _ in 0..100 {
+        SimRuntime::sleep(Duration::from_millis(500)).await;
+        let view = leader.view();
+        steady += usize::from(view.leads_in(term) && view.leads_with_quorum(leader.config().quorum_silence_max()));
+    }
+    for id in 1..=3 {
+        member(&world, id).shutdown(LIMIT).await;
+    }
+    steady
+}
+
+#[test]
+fn members_on_two_sides_of_the_earth_keep_their_leader_when_they_are_patient() {
+    let looks = |config: RaftConfig, seed| {
+        let world = Arc::new(World { config: Some(config), ..World::default() });
+        let steady = SimRuntime::with_seed(seed).block_on(steadiness(world.clone()));
+        world.members.lock().clear();
+        steady
+    };
+    for seed in 0..3 {
+        let quick = looks(RaftConfig::default(), seed);
+        assert!(quick < 50, "an answer takes 0.28 s, and is waited for 0.15 s: {quick}");
+        assert_eq!(looks(RaftConfig::default().slowed(3, 30), seed), 100);
+    }
 }
 
 #[test]

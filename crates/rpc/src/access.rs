@@ -1,6 +1,6 @@
 //! The authorisation table: every RPC, and who may call it. What has no row is denied.
 
-use ca::Peer;
+use ca::{Issued, Peer};
 use model::{ClusterId, NodeId, Role};
 
 /// Who may call an RPC.
@@ -71,11 +71,12 @@ pub const TABLE: &[Row] = &[
 /// What the cluster's state says of a node *now*. A certificate lives for months; this is how removing or demoting a node
 /// takes its rights at once.
 ///
-/// `issued_from` is the log index of the state that granted the caller's certificate ([`ca::state_index`]). A state of that
-/// index or a later one knows at least what the certificate knows; an earlier one may not know the node, or its role, yet.
+/// `issued` says from which state the caller's certificate was granted. A state of that index or a later one knows at least
+/// what the certificate knows; an earlier one may not know the node, or its role, yet. Whether any state granted it is the
+/// implementation's to judge ([`Issued::from_state`]).
 pub trait Admission: Send + Sync + 'static {
     /// The role that a node with such a certificate has by the applied state; `None` when it is not (or no longer) a node.
-    fn current_role(&self, node: &NodeId, issued_from: u64) -> Option<Role>;
+    fn current_role(&self, node: &NodeId, issued: &Issued) -> Option<Role>;
 
     /// Whether a node whose certificate says manager may speak Raft to this one.
     ///
@@ -83,8 +84,8 @@ pub trait Admission: Send + Sync + 'static {
     /// does not know a manager that joined meanwhile; if that one is elected and refused here, this copy can never catch
     /// up. So an implementation should refuse those that it *knows* to be removed or demoted, and accept the unknown
     /// while it cannot know better.
-    fn raft_peer(&self, node: &NodeId, issued_from: u64) -> bool {
-        self.current_role(node, issued_from) == Some(Role::Manager)
+    fn raft_peer(&self, node: &NodeId, issued: &Issued) -> bool {
+        self.current_role(node, issued) == Some(Role::Manager)
     }
 }
 
@@ -139,32 +140,31 @@ pub fn find(path: &str) -> Option<&'static Row> {
     TABLE.iter().find(|row| row.path == path)
 }
 
-/// Decides one call. `caller` is what the verified client certificate says, if there was one, and the log index of the state
-/// that granted it. The answer is who the caller is with the rights that it has now: a manager only when both certificate and
+/// Decides one call. `caller` is what the verified client certificate says, if there was one, and of which state. The answer is who the caller is with the rights that it has now: a manager only when both certificate and
 /// state say so.
 ///
 /// # Errors
 /// [`Denied`].
 pub fn decide(
     who: Who,
-    caller: Option<(&Peer, u64)>,
+    caller: Option<(&Peer, &Issued)>,
     our_cluster: &ClusterId,
     admission: &dyn Admission,
 ) -> Result<Option<Peer>, Denied> {
     if who == Who::Anonymous {
         return Ok(None);
     }
-    let (peer, issued_from) = caller.ok_or(Denied::NoCertificate)?;
+    let (peer, issued) = caller.ok_or(Denied::NoCertificate)?;
     if peer.cluster_id != *our_cluster {
         return Err(Denied::OtherCluster { theirs: peer.cluster_id.clone(), ours: our_cluster.clone() });
     }
     let node = &peer.node_id;
     let says_manager = peer.role == Role::Manager;
     if who == Who::RaftPeer {
-        let admitted = says_manager && admission.raft_peer(node, issued_from);
+        let admitted = says_manager && admission.raft_peer(node, issued);
         return if admitted { Ok(Some(peer.clone())) } else { Err(Denied::NotManager(node.clone())) };
     }
-    let current = admission.current_role(node, issued_from).ok_or_else(|| Denied::NotMember(node.clone()))?;
+    let current = admission.current_role(node, issued).ok_or_else(|| Denied::NotMember(node.clone()))?;
     let role = if says_manager && current == Role::Manager { Role::Manager } else { Role::Worker };
     if who == Who::Manager && role != Role::Manager {
         return Err(Denied::NotManager(node.clone()));
@@ -180,7 +180,7 @@ mod tests {
     struct State(BTreeMap<NodeId, Role>);
 
     impl Admission for State {
-        fn current_role(&self, node: &NodeId, _issued_from: u64) -> Option<Role> {
+        fn current_role(&self, node: &NodeId, _issued: &Issued) -> Option<Role> {
             self.0.get(node).copied()
         }
     }
@@ -243,7 +243,7 @@ mod tests {
 
     #[test]
     fn certificate_and_state_must_both_agree() {
-        let ours: ClusterId = id('c');
+        let (ours, at_first): (ClusterId, Issued) = (id('c'), Issued::unmarked(0));
         let state = State(BTreeMap::from([(id('m'), Role::Manager), (id('w'), Role::Worker)]));
         let peer = |node: char, role| Peer { node_id: id(node), role, cluster_id: ours.clone() };
         let stranger = Peer { cluster_id: id('x'), ..peer('m', Role::Manager) };
@@ -263,11 +263,11 @@ mod tests {
             for (who, allowed) in
                 [(Who::Anonymous, yes), (Who::Member, member), (Who::Manager, managers), (Who::RaftPeer, raft)]
             {
-                let decision = decide(who, caller.as_ref().map(|c| (c, 0)), &ours, &state);
+                let decision = decide(who, caller.as_ref().map(|c| (c, &at_first)), &ours, &state);
                 assert_eq!(decision.is_ok(), allowed, "{what} on {who:?}: {decision:?}");
             }
         }
-        let demoted = decide(Who::Member, Some((&peer('w', manager), 0)), &ours, &state).unwrap();
+        let demoted = decide(Who::Member, Some((&peer('w', manager), &at_first)), &ours, &state).unwrap();
         assert_eq!(demoted.map(|p| p.role), Some(Role::Worker), "the handler sees the rights of now");
     }
 }

@@ -3,7 +3,7 @@
 use crate::access::{self, Admission, Denied, Row, Shape};
 use crate::status::RemoteAddr;
 use bytes::Bytes;
-use ca::{Identity, Peer};
+use ca::{Identity, Issued, Peer};
 use http::{Request, Response};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use model::ClusterId;
@@ -38,8 +38,8 @@ pub(crate) struct Connection {
 pub(crate) struct Shown {
     peer: Peer,
     expires_at: Duration,
-    /// Log index of the state that granted it.
-    issued_from: u64,
+    /// Of the state that granted it.
+    issued: Issued,
     chain: Vec<CertificateDer<'static>>,
     /// The identity with whose roots the chain was judged last, and the verdict.
     judged: Mutex<(Arc<Identity>, bool)>,
@@ -78,7 +78,7 @@ impl Shown {
         Ok(Some(Shown {
             peer: Peer::from_certificate(leaf)?,
             expires_at: ca::expires_at(leaf)?,
-            issued_from: ca::state_index(leaf)?,
+            issued: Issued::of(leaf)?,
             chain: chain.iter().map(|cert| cert.clone().into_owned()).collect(),
             judged: Mutex::new((identity, true)),
         }))
@@ -120,7 +120,7 @@ impl Connection {
                 return Err(Denied::OldRoot(shown.peer.node_id.clone()));
             }
         }
-        let caller = shown.map(|s| (&s.peer, s.issued_from));
+        let caller = shown.map(|s| (&s.peer, &s.issued));
         access::decide(row.who, caller, &self.our_cluster, self.admission.as_ref())
     }
 }

@@ -6,7 +6,7 @@ use crate::server::{CONNECTION_WINDOW, STREAM_WINDOW};
 use crate::services::node_ca_client;
 use crate::status::describe;
 use ca::{ExpectedServer, Identity, JoinToken, TlsError, WrongRoot};
-use model::NodeId;
+use model::{GrantKey, NodeId};
 use parking_lot::Mutex;
 use seams::Seams;
 use std::collections::BTreeMap;
@@ -36,6 +36,8 @@ struct Shared {
     identity: watch::Receiver<Option<Arc<Identity>>>,
     timings: ChannelTimings,
     kept: Mutex<BTreeMap<Key, Kept>>,
+    /// A manager's own: the key of the marks in certificates.
+    marks: Mutex<Option<GrantKey>>,
 }
 
 type Key = (SocketAddr, Option<NodeId>);
@@ -101,7 +103,9 @@ pub enum JoinError {
 impl Channels {
     /// Channels that show the identity in `identity` (its latest value, at each new connection).
     pub fn new(seams: Seams, identity: watch::Receiver<Option<Arc<Identity>>>, timings: ChannelTimings) -> Channels {
-        Channels { shared: Arc::new(Shared { seams, identity, timings, kept: Mutex::default() }) }
+        Channels {
+            shared: Arc::new(Shared { seams, identity, timings, kept: Mutex::default(), marks: Mutex::default() }),
+        }
     }
 
     /// A channel to whichever manager of our cluster listens at `addr` (`IP:port`). Does not wait: connecting happens at
@@ -129,6 +133,15 @@ impl Channels {
     pub fn own_manager_node(&self, addr: &str, node: &NodeId) -> Result<Channel, InvalidAddress> {
         let to = parse(addr)?;
         Ok(self.open(to, self.member_settings(to, Some(node.clone()))))
+    }
+
+    /// For a manager: from now on new connections are judged by this key of the marks in certificates, too (docs/adr/0009).
+    pub fn judge_by(&self, marks: Option<GrantKey>) {
+        let mut known = self.shared.marks.lock();
+        if *known != marks {
+            *known = marks;
+            self.shared.kept.lock().clear();
+        }
     }
 
     /// Forgets the channels to an address, so that the next one connects afresh. Calls under way are not disturbed.
@@ -191,13 +204,15 @@ impl Channels {
     fn member_settings(&self, to: SocketAddr, node: Option<NodeId>) -> TlsSource {
         let (identity, clock) = (self.shared.identity.clone(), self.shared.seams.clock.clone());
         let expected = node.map_or(ExpectedServer::AnyManager, ExpectedServer::Manager);
+        let shared = Arc::downgrade(&self.shared);
         Arc::new(move || {
+            let marks = shared.upgrade().and_then(|shared| shared.marks.lock().clone());
             let identity = identity.borrow().clone().ok_or(ConnectError::NoIdentity { to })?;
             let whose = format!("this node ({})", identity.node_id);
             if let Some(why) = ca::not_valid(&whose, identity.validity(), clock.unix_now()) {
                 return Err(ConnectError::NotValid { to, why });
             }
-            ca::client_config(&identity, clock.clone(), &expected)
+            ca::judging_client_config(&identity, clock.clone(), &expected, marks)
                 .map_err(|source| ConnectError::Settings { to, source })
         })
     }

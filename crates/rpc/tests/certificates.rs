@@ -211,9 +211,9 @@ struct Asked {
 }
 
 impl Admission for Asked {
-    fn current_role(&self, node: &NodeId, issued_from: u64) -> Option<Role> {
+    fn current_role(&self, node: &NodeId, issued: &ca::Issued) -> Option<Role> {
         self.times.send_modify(|n| *n += 1);
-        self.state.current_role(node, issued_from)
+        self.state.current_role(node, issued)
     }
 }
 
@@ -338,6 +338,16 @@ async fn attack_09_whoever_made_the_certificate_himself_gets_no_connection() {
     let channels = Channels::new(served.world.seams(), identity, ChannelTimings::default());
     let status = ask(&channels).await;
     assert!(status.code() != Code::Unimplemented && status.code() != Code::Ok, "{status:?}");
+
+    // A manager calls nobody whose certificate the swarm did not grant, though its root signed it.
+    let member = served.world.member('w', Role::Manager);
+    let channels = served.world.channels(Some(member));
+    let marks = model::GrantKey { key: [7; 32], required: true };
+    for (known, refused) in [(None, false), (Some(marks), true), (None, false)] {
+        channels.judge_by(known);
+        let words = describe(&ask(&channels).await);
+        assert_eq!(words.contains("was signed, but not granted by the swarm"), refused, "{words}");
+    }
 
     // Without a certificate only what a joiner needs is open.
     let anonymous = served.world.channels(None).anonymous(MANAGER_ADDR, &served.world.root.cert_pem).unwrap();

@@ -47,6 +47,12 @@ pub enum ProposeError {
     /// This node is no manager (any more); nothing was changed.
     #[error("this node is not a manager")]
     NotManager,
+    /// It was a leader's own decision, and its term is over: whoever leads now decides for itself. Nothing was changed.
+    #[error("this manager no longer leads in term {term}, in which it decided this; nothing was changed")]
+    Deposed {
+        /// The term.
+        term: u64,
+    },
 }
 
 /// A linearizable read that could not be served.

@@ -3,7 +3,7 @@
 use crate::{Kind, Object, ObjectId};
 use model::{
     Cluster, Config, ConfigId, ConfigName, Dependency, Holding, Node, NodeId, NodeUsage, Payload, PayloadId, Secret,
-    SecretId, SecretName, Service, ServiceId, ServiceName, SlotKey, Task, TaskId,
+    SecretId, SecretName, Service, ServiceId, ServiceName, SlotKey, Task, TaskId, Timestamp,
 };
 use rpds::RedBlackTreeMapSync as Map;
 use std::sync::{Arc, LazyLock};
@@ -35,6 +35,10 @@ pub struct Snapshot {
     services_naming: Map<ObjectId, Map<ServiceId, ()>>,
     /// The services with tasks for nodes: each change of a node concerns them.
     global_services: Map<ServiceId, ()>,
+    /// The services of which a task is being moved to another node.
+    moving_services: Map<ServiceId, ()>,
+    /// The nodes that take tasks, by the time since when they do.
+    takers: Map<(Timestamp, NodeId), ()>,
     /// Versions of data that are not those which their secret or config has now.
     outdated_payloads: Map<PayloadId, ()>,
 }
@@ -169,6 +173,16 @@ impl Snapshot {
         self.global_services.keys()
     }
 
+    /// The services of which a task is being moved to another node, by id.
+    pub fn moving_services(&self) -> impl Iterator<Item = &Arc<Service>> {
+        self.moving_services.keys().filter_map(|id| self.services.get(id))
+    }
+
+    /// The node that came last to take tasks, of those that do; of several that came at once the one with the highest id.
+    pub fn newest_taker(&self) -> Option<&Arc<Node>> {
+        self.takers.last().and_then(|((_, id), ())| self.nodes.get(id))
+    }
+
     /// The versions of data that are not those which their secret or config has now, by id: they are kept only as long as
     /// somebody has them.
     pub fn outdated_payloads(&self) -> impl Iterator<Item = &Arc<Payload>> {
@@ -247,13 +261,21 @@ impl Snapshot {
         }
         match object {
             Object::Cluster(o) => self.cluster = Some(o),
-            Object::Node(o) => self.nodes.insert_mut(o.id.clone(), o),
+            Object::Node(o) => {
+                if o.takes_tasks() {
+                    self.takers.insert_mut((o.status.takes_tasks_since, o.id.clone()), ());
+                }
+                self.nodes.insert_mut(o.id.clone(), o);
+            }
             Object::Service(o) => {
                 add(&mut self.service_names, &o.spec.name, &o.id);
-                let named = o.spec.task.container.dependencies();
+                let named = o.spec.task.dependencies();
                 named.for_each(|d| add(&mut self.services_naming, &(&d).into(), &o.id));
                 if o.spec.mode.is_global() {
                     self.global_services.insert_mut(o.id.clone(), ());
+                }
+                if o.progress.is_moving() {
+                    self.moving_services.insert_mut(o.id.clone(), ());
                 }
                 self.services.insert_mut(o.id.clone(), o);
             }
@@ -306,7 +328,7 @@ impl Snapshot {
             self.unplaced.insert_mut(task.id.clone(), task.clone());
         }
         if task.is_active() {
-            task.spec.container.payloads().for_each(|p| add(&mut self.given, &p, &task.id));
+            task.spec.payloads().for_each(|p| add(&mut self.given, &p, &task.id));
         }
         self.tasks.insert_mut(task.id.clone(), task);
     }
@@ -325,12 +347,16 @@ impl Snapshot {
         let old = self.get(id)?;
         match &old {
             Object::Cluster(_) => self.cluster = None,
-            Object::Node(o) => drop(self.nodes.remove_mut(&o.id)),
+            Object::Node(o) => {
+                self.nodes.remove_mut(&o.id);
+                self.takers.remove_mut(&(o.status.takes_tasks_since, o.id.clone()));
+            }
             Object::Service(o) => {
                 self.services.remove_mut(&o.id);
                 subtract(&mut self.service_names, &o.spec.name, &o.id);
                 self.global_services.remove_mut(&o.id);
-                let named = o.spec.task.container.dependencies();
+                self.moving_services.remove_mut(&o.id);
+                let named = o.spec.task.dependencies();
                 named.for_each(|d| subtract(&mut self.services_naming, &(&d).into(), &o.id));
             }
             Object::Task(o) => self.take_task(o),
@@ -356,7 +382,7 @@ impl Snapshot {
         self.tasks.remove_mut(&task.id);
         self.unplaced.remove_mut(&task.id);
         if task.is_active() {
-            task.spec.container.payloads().for_each(|p| subtract(&mut self.given, &p, &task.id));
+            task.spec.payloads().for_each(|p| subtract(&mut self.given, &p, &task.id));
         }
         if let Some(of_service) = self.tasks_of_service.get(&task.service_id) {
             let rest = of_service.remove(&in_service(task));

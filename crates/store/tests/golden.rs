@@ -32,11 +32,12 @@ struct Sample {
     objects: Vec<Object>,
 }
 
-fn samples() -> [Sample; 3] {
+fn samples() -> [Sample; 4] {
     [
         Sample { number: 1, transaction: sample::transaction(), objects: sample::objects() },
         Sample { number: 2, transaction: sample::transaction_2(), objects: sample::granted() },
         Sample { number: 3, transaction: sample::transaction_3(), objects: sample::beyond() },
+        Sample { number: 4, transaction: sample::transaction_4(), objects: sample::plugins() },
     ]
 }
 

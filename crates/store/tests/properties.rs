@@ -12,15 +12,19 @@ fn object() -> impl Strategy<Value = Object> {
     let c = prop::sample::select(vec!['a', 'b', 'd']);
     prop_oneof![
         Just(sample::cluster().into()),
-        (c.clone(), any::<bool>()).prop_map(|(c, up)| {
+        (c.clone(), any::<bool>(), 0..3_u64).prop_map(|(c, up, since)| {
             let mut node = sample::node();
             node.id = sample::id(c);
+            node.spec.availability = Availability::Active;
+            node.status.takes_tasks_since = Timestamp(since);
             node.status.state = if up { NodeState::Ready } else { NodeState::Down };
             node.into()
         }),
-        (c.clone(), 0..3_u8, any::<bool>()).prop_map(|(c, name, global)| {
+        (c.clone(), 0..3_u8, any::<bool>(), any::<bool>()).prop_map(|(c, name, global, moves)| {
             let mut service = sample::service();
             service.id = sample::id(c);
+            let moving = moves.then(|| Move { task: sample::id('v'), from: sample::id(c) });
+            service.progress.rebalance = Some(Rebalance { moving, ..Rebalance::default() });
             if global {
                 service.spec.mode = Mode::Global;
             }
@@ -74,7 +78,7 @@ fn granted() -> impl Strategy<Value = Object> {
         }),
         (c, any::<bool>(), any::<bool>()).prop_map(|(c, secrets, configs)| {
             let mut user = sample::user();
-            let container = &mut std::sync::Arc::make_mut(&mut user.spec.task).container;
+            let container = std::sync::Arc::make_mut(&mut user.spec.task).container_mut().unwrap();
             container.secrets.retain(|_| secrets);
             container.configs.retain(|_| configs);
             container.secrets.iter_mut().for_each(|r| r.secret_id = sample::id(c));
@@ -125,6 +129,10 @@ fn assert_indexed(s: &Snapshot) {
     assert_granted_indexed(s);
     let global: Vec<_> = s.services().filter(|o| o.spec.mode.is_global()).map(|o| &o.id).collect();
     assert_eq!(s.global_services().collect::<Vec<_>>(), global);
+    let moving = s.services().filter(|o| o.progress.is_moving());
+    assert!(s.moving_services().eq(moving));
+    let takers = s.nodes().filter(|n| n.takes_tasks());
+    assert_eq!(s.newest_taker(), takers.max_by_key(|n| (n.status.takes_tasks_since, &n.id)));
     for service in s.services() {
         let named = s.service_named(&service.spec.name).expect("a service is found by its name");
         let first = s.services().find(|o| o.spec.name == service.spec.name);
@@ -137,13 +145,13 @@ fn assert_granted_indexed(s: &Snapshot) {
     for c in ['k', 'i', 'j'] {
         for of in [Dependency::Secret(sample::id(c)), Dependency::Config(sample::id(c))] {
             let naming: Vec<_> = s.services_naming(&(&of).into()).collect();
-            let naive = s.services().filter(|o| o.spec.task.container.dependencies().any(|d| d == of));
+            let naive = s.services().filter(|o| o.spec.task.dependencies().any(|d| d == of));
             assert_eq!(naming, naive.collect::<Vec<_>>());
             let kept: Vec<_> = s.payloads_of(&of).collect();
             assert_eq!(kept, s.payloads().filter(|p| p.id.of == of).collect::<Vec<_>>());
             for version in 1..4 {
                 let id = PayloadId { of: of.clone(), version };
-                let has = |t: &&std::sync::Arc<Task>| t.is_active() && t.spec.container.payloads().any(|p| p == id);
+                let has = |t: &&std::sync::Arc<Task>| t.is_active() && t.spec.payloads().any(|p| p == id);
                 assert_eq!(s.is_given(&id), s.tasks().any(|t| has(&t)));
                 assert_eq!(s.payload(&id).is_some(), kept.iter().any(|p| p.id == id));
             }
@@ -313,7 +321,8 @@ fn what_does_not_fit_the_log_is_refused_before_it_gets_there() {
     let error = transaction.encode().unwrap_err();
     assert_eq!(error.changes, limits::TRANSACTION_CHANGES_MAX + 1);
     let mut service = sample::service();
-    std::sync::Arc::make_mut(&mut service.spec.task).container.env = vec!["x".repeat(limits::TRANSACTION_BYTES_MAX)];
+    std::sync::Arc::make_mut(&mut service.spec.task).container_mut().unwrap().env =
+        vec!["x".repeat(limits::TRANSACTION_BYTES_MAX)];
     assert!(Transaction::new(Timestamp(1)).create(service).encode().is_err());
 }
 

@@ -13,6 +13,7 @@ mod arrows;
 mod bench;
 mod deny;
 mod docker;
+mod everything;
 mod fuzz;
 mod licences;
 mod matrix;

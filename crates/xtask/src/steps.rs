@@ -1,6 +1,6 @@
 //! The steps of `cargo xtask test`, in order.
 
-use crate::{deny, docker, fuzz, licences, run, sim, tidy, tools};
+use crate::{deny, docker, everything, fuzz, licences, run, sim, tidy, tools};
 use std::process::Command;
 use std::time::Duration;
 
@@ -24,6 +24,8 @@ pub(crate) struct Context {
     pub(crate) step: &'static str,
     /// How long the current step may take.
     pub(crate) limit: Duration,
+    /// Whether everything has been built in this run.
+    pub(crate) built: bool,
 }
 
 /// How a step ended.
@@ -37,7 +39,7 @@ pub(crate) struct Outcome {
 }
 
 /// Seeds of a run; `cargo xtask sim` takes any others.
-const LAYER_2_SEEDS: &str = "0..2000";
+const LAYER_2_SEEDS: &str = "0..1000";
 const LAYER_3_SEEDS: &str = "0..40";
 
 /// A fleet that is small enough for every run: that it works, not how fast it is.
@@ -45,8 +47,8 @@ const FLEET: [&str; 11] =
     ["fleet", "--nodes", "50", "--zones", "5", "--tasks", "500", "--most-tasks", "0", "--managers", "1"];
 
 /// Seconds for each fuzz target. `cargo xtask fuzz --seconds N` takes any other.
-const FUZZ_SECONDS: &str = "60";
-/// Fuzz targets at a time: on two cores each has half of its minute, and the whole of `cargo xtask test` stays below half an hour.
+const FUZZ_SECONDS: &str = "40";
+/// Fuzz targets at a time: on two cores each has half of its time, and the whole of `cargo xtask test` stays below half an hour.
 const FUZZ_JOBS: &str = "4";
 
 /// How many times the power-cut test cuts the power.
@@ -64,6 +66,12 @@ pub(crate) const STEPS: &[Step] = &[
     },
     Step { name: "deny", about: "cargo deny: sources, bans, licences, advisories", minutes_max: 20, work: deny_check },
     Step { name: "clippy", about: "lints, all targets", minutes_max: 25, work: clippy },
+    Step {
+        name: "build",
+        about: "all programs and all tests, once",
+        minutes_max: 30,
+        work: |context| context.build().err().unwrap_or_else(|| Outcome::of(Ok::<_, String>(()))),
+    },
     Step { name: "unit", about: "unit and integration tests of all crates", minutes_max: 35, work: unit },
     Step {
         name: "power-cut",
@@ -95,30 +103,16 @@ pub(crate) const STEPS: &[Step] = &[
         name: "sim-fleet",
         about: "a manager around 50 simulated machines that lose a zone",
         minutes_max: 3,
-        work: |context| context.one(Command::new(sim::binary()).args(FLEET)),
+        work: sim_fleet,
     },
     Step { name: "fuzz", about: "bent inputs at every parser", minutes_max: 12, work: fuzz_targets },
-    Step {
-        name: "build",
-        about: "the product and the harness",
-        minutes_max: 20,
-        work: |context| context.one(&mut tools::build(false)),
-    },
     Step {
         name: "conformance",
         about: "the unmodified docker CLI",
         minutes_max: 18,
         work: |context| context.harness("conformance"),
     },
-    Step {
-        name: "compare",
-        about: "the same commands to a real Docker Swarm",
-        minutes_max: 10,
-        work: |context| match tools::compare_command(&[]) {
-            Ok(mut compare) => context.tests(&mut compare),
-            Err(error) => Outcome::failed(error),
-        },
-    },
+    Step { name: "compare", about: "the same commands to a real Docker Swarm", minutes_max: 10, work: compare },
     Step {
         name: "chaos",
         about: "real processes, a real Docker Engine, real faults",
@@ -155,30 +149,29 @@ fn clippy(context: &mut Context) -> Outcome {
 fn unit(context: &mut Context) -> Outcome {
     // The engine's and the agent's own tests run against a real one, with an image made from a static busybox.
     let prepared = context.engine().and_then(|host| docker::ensure_busybox().map(|()| host));
-    let host = match prepared {
-        Ok(host) => host,
+    let (host, mut tests) = match prepared.and_then(|host| Ok((host, everything::unit_tests()?))) {
+        Ok(prepared) => prepared,
         Err(error) => return Outcome::failed(error),
     };
-    // The tests of swarmlite-tests need an engine and have steps of their own; those of its library and programs are included.
-    let args =
-        ["test", "--workspace", "--no-fail-fast", "--exclude", "swarmlite-tests", "--exclude", "swarmlite-simulation"];
-    let first = context.tests(run::cargo(&args).env(POWER_CUTS, "1").env("DOCKER_HOST", host));
-    context.step = "unit-harness";
-    first.and(context.tests(&mut run::cargo(&["test", "--package", "swarmlite-tests", "--lib", "--bins"])))
+    let first = context.tests(tests.env("DOCKER_HOST", host));
+    context.step = "unit-doc";
+    first.and(context.one(&mut everything::doc_tests()))
 }
 
 fn power_cut(context: &mut Context) -> Outcome {
-    let args = ["test", "--package", "swarmlite-raft", "--test", "power_cut", "--", "--nocapture"];
-    context.tests(run::cargo(&args).env(POWER_CUTS, "20"))
+    context.tests(everything::test("power_cut", &["--nocapture"]).env(POWER_CUTS, "20"))
 }
 
-/// They build the simulator as well, which the steps after this one run.
 fn sim_tests(context: &mut Context) -> Outcome {
-    context.tests(&mut run::cargo(&["test", "--package", "swarmlite-simulation", "--no-fail-fast"]))
+    context.tests(&mut everything::test("runs", &[]))
 }
 
 /// Determinism first: without it a seed proves nothing.
 fn sim_double_run(context: &mut Context) -> Outcome {
+    context.after_build(same_traces)
+}
+
+fn same_traces(context: &mut Context) -> Outcome {
     let mut compared = 0;
     for (layer, seed) in [("2", "1"), ("2", "2"), ("3", "1"), ("3", "2")] {
         let trace = || run::output(Command::new(sim::binary()).args(["--layer", layer, "--seed", seed, "--trace"]));
@@ -210,18 +203,28 @@ fn difference(seed: &str, first: &str, second: &str) -> String {
     }
 }
 
+fn sim_fleet(context: &mut Context) -> Outcome {
+    context.after_build(|context| context.one(Command::new(sim::binary()).args(FLEET)))
+}
+
 fn fuzz_targets(context: &mut Context) -> Outcome {
-    context.step = "fuzz-build";
-    let built = context.one(&mut fuzz::build());
-    context.step = "fuzz";
-    if built.failed > 0 {
-        return built;
-    }
-    context.tests(Command::new(fuzz::binary()).args(["--seconds", FUZZ_SECONDS, "--jobs", FUZZ_JOBS]))
+    let args = ["--seconds", FUZZ_SECONDS, "--jobs", FUZZ_JOBS];
+    context.after_build(|context| context.tests(Command::new(fuzz::binary()).args(args)))
+}
+
+fn compare(context: &mut Context) -> Outcome {
+    context.after_build(|context| match tools::compare_command(&[]) {
+        Ok(mut compare) => context.tests(&mut compare),
+        Err(error) => Outcome::failed(error),
+    })
 }
 
 /// Every deliberate bug that the simulator knows must be caught.
 fn sim_canaries(context: &mut Context) -> Outcome {
+    context.after_build(canaries_are_caught)
+}
+
+fn canaries_are_caught(context: &mut Context) -> Outcome {
     let help = match run::output(Command::new(sim::binary()).arg("--help")) {
         Ok(help) => help,
         Err(error) => return Outcome::failed(error),
@@ -276,17 +279,41 @@ impl Context {
         }
     }
 
+    /// Builds all programs and tests, once in a run.
+    fn build(&mut self) -> Result<(), Outcome> {
+        if !self.built {
+            let step = std::mem::replace(&mut self.step, "build");
+            let outcome = self.one(&mut everything::build());
+            self.step = step;
+            if outcome.failed > 0 {
+                return Err(outcome);
+            }
+            self.built = true;
+        }
+        Ok(())
+    }
+
+    /// A step that runs programs of ours.
+    fn after_build(&mut self, work: impl FnOnce(&mut Self) -> Outcome) -> Outcome {
+        match self.build() {
+            Ok(()) => work(self),
+            Err(failed) => failed,
+        }
+    }
+
     /// A range of seeds of one layer.
-    fn seeds(&self, layer: &str, seeds: &str) -> Outcome {
-        self.tests(Command::new(sim::binary()).args(["--layer", layer, "--seeds", seeds]))
+    fn seeds(&mut self, layer: &str, seeds: &str) -> Outcome {
+        self.after_build(|context| {
+            context.tests(Command::new(sim::binary()).args(["--layer", layer, "--seeds", seeds]))
+        })
     }
 
     /// A test on real processes and a real engine.
     fn harness(&mut self, name: &str) -> Outcome {
-        match self.engine() {
-            Ok(host) => self.tests(tools::equip(&mut tools::test_command(name), Some(&host), false)),
+        self.after_build(|context| match context.engine() {
+            Ok(host) => context.tests(tools::equip(&mut tools::test_command(name), Some(&host), false)),
             Err(error) => Outcome::failed(error),
-        }
+        })
     }
 
     /// The address of the Docker Engine that all steps share; the first one that asks brings it up.

@@ -12,7 +12,7 @@ pub(crate) fn run(args: &[String]) -> Result<(), String> {
         return Ok(());
     }
     let steps = chosen(args)?;
-    let mut context = Context { docker: None, step: "", limit: Duration::ZERO };
+    let mut context = Context { docker: None, step: "", limit: Duration::ZERO, built: false };
     let (mut passed, mut failed) = (0, 0);
     let mut broken = Vec::new();
     let started = Instant::now();

@@ -1,6 +1,6 @@
 //! Demo, chaos and conformance: binaries and tests of `swarmlite-tests`, given a product binary and an engine.
 
-use crate::{docker, run};
+use crate::{docker, everything, run};
 use std::process::Command;
 
 /// Where the tests find the Docker Engine.
@@ -61,7 +61,7 @@ pub(crate) fn conformance(args: &[String]) -> Result<(), String> {
 
 /// The same commands to a real Docker Swarm and to Swarmlite. `--write` alone writes the record where it is kept.
 pub(crate) fn compare(args: &[String]) -> Result<(), String> {
-    run::show(&mut build(false))?;
+    run::show(&mut everything::build())?;
     run::show(&mut compare_command(args)?)
 }
 
@@ -80,13 +80,13 @@ pub(crate) fn compare_command(args: &[String]) -> Result<Command, String> {
 }
 
 fn one_test(name: &str, args: &[String]) -> Result<(), String> {
-    run::show(&mut build(false))?;
+    run::show(&mut everything::build())?;
     with_engine(|host| run::show(equip(test_command(name).args(args), Some(host), false)))
 }
 
 /// One of the tests on real processes: one at a time, since each has a cluster of its own.
 pub(crate) fn test_command(name: &str) -> Command {
-    run::cargo(&["test", "--package", "swarmlite-tests", "--test", name, "--", "--test-threads=1", "--nocapture"])
+    everything::test(name, &["--test-threads=1", "--nocapture"])
 }
 
 fn with_engine(work: impl FnOnce(&str) -> Result<(), String>) -> Result<(), String> {

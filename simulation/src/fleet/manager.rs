@@ -282,7 +282,7 @@ fn service(name: model::ServiceName, replicas: u64) -> Service {
     let spec = ServiceSpec {
         name,
         labels: BTreeMap::new(),
-        task: Arc::new(TaskSpec { container, ..TaskSpec::default() }),
+        task: Arc::new(TaskSpec { runtime: container.into(), ..TaskSpec::default() }),
         mode: Mode::Replicated { replicas },
         update: None,
         rollback: None,

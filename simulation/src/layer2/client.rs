@@ -5,6 +5,7 @@ use super::manager::Life;
 use super::net::{Addr, CallError, call};
 use super::runtime::{Rt, now, sleep};
 use super::world::World;
+use crate::layer3::Bug;
 use async_trait::async_trait;
 use bytes::Bytes;
 use node::decode_conflict;
@@ -132,6 +133,54 @@ impl StoreClient for SimStore {
     }
 }
 
+/// The store as one term's leader sees it: the node crate's `LeaderStore`.
+pub(super) struct SimLeaderStore {
+    store: Arc<SimStore>,
+    term: u64,
+}
+
+impl SimLeaderStore {
+    pub(super) fn new(store: Arc<SimStore>, term: u64) -> SimLeaderStore {
+        SimLeaderStore { store, term }
+    }
+}
+
+#[async_trait]
+impl StoreClient for SimLeaderStore {
+    fn local(&self) -> Snapshot {
+        self.store.local()
+    }
+
+    async fn current(&self) -> Result<Snapshot, ReadError> {
+        self.store.current().await
+    }
+
+    async fn propose(&self, transaction: Transaction) -> Result<u64, ProposeError> {
+        let bytes = transaction.encode()?;
+        let world = self.store.world();
+        world.decides(self.term, &bytes);
+        if world.bug == Some(Bug::PlansTravel) {
+            return self.store.propose(transaction).await;
+        }
+        let outcome = self.store.raft.propose_in(self.term, bytes.clone(), PATIENCE).await;
+        if matches!(outcome, Err(raft::ProposeError::NotLeader { .. })) {
+            return Err(ProposeError::Deposed { term: self.term });
+        }
+        match settle(outcome)? {
+            Asked::Answer(index) => {
+                world.acknowledged(index, &bytes);
+                Ok(index)
+            }
+            Asked::Lost(reason) => Err(ProposeError::Unknown { reason }),
+            Asked::Again => Err(ProposeError::NoLeader { waited: Duration::ZERO }),
+        }
+    }
+
+    fn changes(&self) -> Changes {
+        self.store.changes()
+    }
+}
+
 fn settle(outcome: Result<raft::Applied, raft::ProposeError>) -> Result<Asked, ProposeError> {
     match outcome {
         Ok(applied) if applied.response.is_empty() => Ok(Asked::Answer(applied.index)),
@@ -139,7 +188,7 @@ fn settle(outcome: Result<raft::Applied, raft::ProposeError>) -> Result<Asked, P
             Some(conflict) => Err(conflict.into()),
             None => Err(ProposeError::Unknown { reason: "the answer cannot be read".into() }),
         },
-        Err(raft::ProposeError::NotLeader { .. }) => Ok(Asked::Again),
+        Err(raft::ProposeError::NotLeader { .. } | raft::ProposeError::NotNow { .. }) => Ok(Asked::Again),
         Err(raft::ProposeError::Unknown { reason }) => Ok(Asked::Lost(reason)),
         Err(raft::ProposeError::Stopped(_)) => Ok(Asked::Again),
         Err(raft::ProposeError::TooLarge { bytes }) => Err(store::TransactionTooLarge { changes: 0, bytes }.into()),

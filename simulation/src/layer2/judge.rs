@@ -26,6 +26,10 @@ pub(super) struct Judge {
     raft: RaftLog,
     /// The hash of the command at each index (S2, S3, S6).
     commands: BTreeMap<u64, u64>,
+    /// The term in which a leader decided upon a command, for what leaders decide (S31).
+    decided: BTreeMap<u64, u64>,
+    /// How much the leader of a term knew when it began to decide (S31).
+    begun: BTreeMap<u64, u64>,
     /// How far each manager's state machine is in this life (S8).
     applied: BTreeMap<String, u64>,
     /// When a leader last heard of a node.
@@ -83,13 +87,42 @@ impl Judge {
     /// S3, S6, S8: each index is applied once in a life, in order, and with the same command everywhere.
     pub(super) fn applies(&mut self, who: &str, index: u64, command: Option<&[u8]>) {
         let hash = command.map_or(0, hash);
-        let first = *self.commands.entry(index).or_insert(hash);
+        let mut is_new = false;
+        let first = *self.commands.entry(index).or_insert_with(|| {
+            is_new = true;
+            hash
+        });
         if first != hash {
             self.say("S3", format!("{who} applies another command at {index} than a manager before"));
+        }
+        if is_new {
+            self.in_time(index, hash);
         }
         match self.applied.insert(who.to_owned(), index) {
             Some(last) if index != last + 1 => self.say("S8", format!("{who} applies {index} after {last}")),
             _ => {}
+        }
+    }
+
+    /// A leader proposes what it decided itself.
+    pub(super) fn decides(&mut self, term: u64, command: &[u8]) {
+        let newest = self.decided.entry(hash(command)).or_default();
+        *newest = term.max(*newest);
+    }
+
+    /// A leader begins to decide.
+    pub(super) fn begins(&mut self, term: u64, index: u64) {
+        self.begun.insert(term, index);
+        let late: Vec<(u64, u64)> = self.commands.range(index + 1..).map(|(index, hash)| (*index, *hash)).collect();
+        late.into_iter().for_each(|(index, hash)| self.in_time(index, hash));
+    }
+
+    /// S31: what a leader decided is not in the log behind what a later one began with.
+    fn in_time(&mut self, index: u64, hash: u64) {
+        let Some(term) = self.decided.get(&hash).copied() else { return };
+        if let Some((later, knew)) = self.begun.range(term + 1..).find(|(_, knew)| **knew < index) {
+            let what = format!("a plan of term {term} is at {index}, and the leader of term {later} began at {knew}");
+            self.say("S31", what);
         }
     }
 

@@ -1,7 +1,7 @@
 //! A manager: production Raft, store and control loops on a model disk and network. What its shell (the node crate's) does
 //! with tonic and tokio's clock is done here with the simulated ones.
 
-use super::client::SimStore;
+use super::client::{SimLeaderStore, SimStore};
 use super::disk::{Manners, ModelDisk};
 use super::net::{Addr, Wire, call};
 use super::runtime::{Group, Rt, sleep};
@@ -66,6 +66,7 @@ pub(super) struct Life {
 struct Reign {
     since: tokio::time::Instant,
     sessions: Mutex<SessionsSeen>,
+    store: Arc<SimLeaderStore>,
 }
 
 /// Takes the reign away when it ends, however it ends.
@@ -243,22 +244,24 @@ impl Life {
             tokio::select! {
                 biased;
                 lost = self.raft.wait_view("its end", FOREVER, |v| !v.leads_in(term)) => if lost.is_err() { return },
-                () = self.lead(&world) => {}
+                () = self.lead(&world, term) => {}
             }
             world.event(&self.name, format_args!("leads no more in term {term}"));
         }
     }
 
-    async fn lead(&self, world: &Arc<World>) {
+    async fn lead(&self, world: &Arc<World>, term: u64) {
         while self.catch_up().await.is_err() {
             sleep(STEP_RETRY).await;
         }
         world.event(&self.name, format_args!("is confirmed"));
+        world.begins(term, self.store.snapshot().index());
+        let store = Arc::new(SimLeaderStore::new(self.client.clone(), term));
         let canary = world.bug.map(|bug| bug.canaries().control).unwrap_or_default();
         let settings = control::driver::Settings { sleep: |pause| Box::pin(sleep(pause)), canary };
         tokio::join!(
-            control::driver::run_with(self.client.clone(), self.clock.clone(), settings, std::future::pending()),
-            self.reign(world),
+            control::driver::run_with(store.clone(), self.clock.clone(), settings, std::future::pending()),
+            self.reign(world, store.clone()),
         );
     }
 
@@ -268,8 +271,8 @@ impl Life {
     }
 
     /// As the dispatcher's: keeps judging the nodes.
-    async fn reign(&self, world: &Arc<World>) {
-        let reign = Arc::new(Reign { since: world.instant(), sessions: Mutex::default() });
+    async fn reign(&self, world: &Arc<World>, store: Arc<SimLeaderStore>) {
+        let reign = Arc::new(Reign { since: world.instant(), sessions: Mutex::default(), store });
         *self.reign.lock() = Some(reign.clone());
         let _abdicates = Abdicates(self);
         let canary = Canary {
@@ -296,7 +299,7 @@ impl Life {
             if !judgement.transaction.is_empty() {
                 let (tx, now) = (&judgement.transaction, world.instant());
                 world.judge.lock().verdict(&self.name, &snapshot, tx, reign.since, now);
-                let _looked_at_again = self.client.propose(judgement.transaction).await;
+                let _looked_at_again = reign.store.propose(judgement.transaction).await;
             }
             sleep(JUDGE_EVERY).await;
         }
@@ -349,9 +352,7 @@ impl Life {
     /// As the dispatcher's: puts statuses onto the tasks as they are now; what would move one backwards is dropped.
     async fn write(&self, node: &NodeId, statuses: &BTreeMap<TaskId, TaskStatus>) -> Result<(), NotTaken> {
         for _ in 0..CONFLICTS_MAX {
-            if self.reign.lock().is_none() {
-                return Err(NotTaken);
-            }
+            let Some(store) = self.reign.lock().as_ref().map(|r| r.store.clone()) else { return Err(NotTaken) };
             let mut snapshot = self.store.snapshot();
             if statuses.keys().any(|id| snapshot.task(id).is_none_or(|t| t.node_id.as_ref() != Some(node))) {
                 snapshot = self.client.current().await.map_err(|_| NotTaken)?;
@@ -367,7 +368,7 @@ impl Life {
             if transaction.is_empty() {
                 return Ok(());
             }
-            match self.client.propose(transaction).await {
+            match store.propose(transaction).await {
                 Ok(_) => return Ok(()),
                 Err(ProposeError::Conflict(_)) => {}
                 Err(_) => return Err(NotTaken),
@@ -428,5 +429,9 @@ impl StateMachine for Watched {
         self.inner.restore(bytes)?;
         self.world.upgrade().into_iter().for_each(|w| w.restores(&self.who, self.store.snapshot().index()));
         Ok(())
+    }
+
+    fn old_snapshots_kept(&self) -> usize {
+        self.inner.old_snapshots_kept()
     }
 }

@@ -28,3 +28,11 @@ fn a_state_machine_without_checks_is_caught() {
     let caught = |seed| run(seed, Options { print: false, bug: Some(Bug::DropChecks) }).is_err();
     assert!((0..20).any(caught));
 }
+
+#[test]
+fn a_leader_that_hands_its_plans_to_its_successor_is_caught() {
+    let caught = |seed| {
+        run(seed, Options { print: false, bug: Some(Bug::PlansTravel) }).is_err_and(|f| f.to_string().contains("S31"))
+    };
+    assert!((0..50).any(caught));
+}

@@ -143,7 +143,7 @@ impl User {
             spec = ServiceSpec { labels: spec.labels, ..previous };
         } else if self.rand.chance(400) {
             let task = Arc::make_mut(&mut spec.task);
-            task.container.image = format!("app:{}", self.rand.below(5));
+            task.container_mut().unwrap().image = format!("app:{}", self.rand.below(5));
         }
         let seen = mark_of(&old);
         let updated = self
@@ -309,7 +309,7 @@ impl User {
         };
         let reserved = Resources { nano_cpus: 500_000_000, memory_bytes: 64 << 20 };
         let task = TaskSpec {
-            container: ContainerSpec { image: "app:0".into(), ..ContainerSpec::default() },
+            runtime: ContainerSpec { image: "app:0".into(), ..ContainerSpec::default() }.into(),
             resources: self.rand.chance(300).then_some(ResourceRequirements {
                 limits: None,
                 reservations: Some(reserved),
@@ -372,6 +372,11 @@ fn told(answer: Option<Result<u64, ProposeError>>) -> Option<Told> {
         Some(Ok(_)) => Some(Told::Done),
         Some(Err(ProposeError::Conflict(Conflict::Missing(_)))) => Some(Told::Absent),
         Some(Err(ProposeError::Conflict(_))) => Some(Told::Refused),
-        Some(Err(ProposeError::NoLeader { .. } | ProposeError::NotManager | ProposeError::TooLarge(_))) => None,
+        Some(Err(
+            ProposeError::NoLeader { .. }
+            | ProposeError::NotManager
+            | ProposeError::Deposed { .. }
+            | ProposeError::TooLarge(_),
+        )) => None,
     }
 }

@@ -260,6 +260,18 @@ impl World {
         self.judge.lock().restores(who, index);
     }
 
+    /// A leader proposes what it decided itself.
+    pub(super) fn decides(&self, term: u64, command: &[u8]) {
+        trace::set_now(self.elapsed());
+        self.judge.lock().decides(term, command);
+    }
+
+    /// A leader begins to decide, with all that is applied up to an index in mind.
+    pub(super) fn begins(&self, term: u64, index: u64) {
+        trace::set_now(self.elapsed());
+        self.judge.lock().begins(term, index);
+    }
+
     pub(super) fn acknowledged(&self, index: u64, command: &[u8]) {
         trace::set_now(self.elapsed());
         self.judge.lock().acknowledged(index, command);

@@ -62,7 +62,7 @@ impl Held {
         match object {
             Object::Task(task) => {
                 if let Some(node) = &task.node_id {
-                    self.needed.entry(node.clone()).or_default().extend(task.spec.container.payloads());
+                    self.needed.entry(node.clone()).or_default().extend(task.spec.payloads());
                 }
             }
             Object::Payload(payload) => {
@@ -95,7 +95,7 @@ impl Held {
     /// S22 in rest: what the node has is what its tasks are made with, and nothing is left of those that are gone.
     pub(super) fn left_over(&self, machine: &Machine, snapshot: &Snapshot, id: &NodeId) -> Vec<String> {
         let tasks = || snapshot.tasks_on_node(id).filter(|t| !t.status.state.is_terminal());
-        let needed: BTreeSet<PayloadId> = tasks().flat_map(|t| t.spec.container.payloads()).collect();
+        let needed: BTreeSet<PayloadId> = tasks().flat_map(|t| t.spec.payloads()).collect();
         let granted: BTreeSet<PayloadId> =
             machine.node().and_then(|n| n.watch_granted()).unwrap_or_default().into_iter().collect();
         let name = &machine.name;

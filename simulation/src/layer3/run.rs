@@ -70,6 +70,8 @@ pub enum Bug {
     IgnoreParallelism,
     /// The restart supervisor leaves tasks on drained nodes.
     KeepDrained,
+    /// What a leader decides is handed to its successor when it leads no more.
+    PlansTravel,
 }
 
 /// How to run.
@@ -139,7 +141,7 @@ struct Shape {
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Bug; 10] = [
+    pub const ALL: [Bug; 11] = [
         Bug::AckBeforeSync,
         Bug::DropChecks,
         Bug::StaleAssignments,
@@ -150,6 +152,7 @@ impl Bug {
         Bug::GrantEverything,
         Bug::IgnoreParallelism,
         Bug::KeepDrained,
+        Bug::PlansTravel,
     ];
 
     /// Its name on the command line.
@@ -165,13 +168,14 @@ impl Bug {
             Bug::GrantEverything => "grant-everything",
             Bug::IgnoreParallelism => "ignore-parallelism",
             Bug::KeepDrained => "keep-drained",
+            Bug::PlansTravel => "plans-travel",
         }
     }
 
     /// The layer whose users and machines give it an occasion: whole nodes, unless it is the control loops' alone.
     pub fn layer(self) -> u8 {
         match self {
-            Bug::IgnoreParallelism | Bug::KeepDrained => 2,
+            Bug::IgnoreParallelism | Bug::KeepDrained | Bug::PlansTravel => 2,
             _ => 3,
         }
     }
@@ -188,7 +192,8 @@ impl Bug {
             | Bug::AcceptRemoved
             | Bug::GrantEverything
             | Bug::IgnoreParallelism
-            | Bug::KeepDrained => &[],
+            | Bug::KeepDrained
+            | Bug::PlansTravel => &[],
         }
     }
 
@@ -196,8 +201,8 @@ impl Bug {
     pub(crate) fn canaries(self) -> Canaries {
         let mut canaries = Canaries::default();
         match self {
-            // In the model disk.
-            Bug::AckBeforeSync => {}
+            // In the model disk, and in layer 2's own way to the log.
+            Bug::AckBeforeSync | Bug::PlansTravel => {}
             Bug::DropChecks => canaries.store.drop_checks = true,
             Bug::StaleAssignments => {
                 canaries.agent.accept_stale_assignments = true;

@@ -30,11 +30,7 @@ const UPDATE_LIMIT: Duration = Duration::from_secs(60);
 pub(super) async fn story() -> Outcome<()> {
     // Containers of the embedded engine die with their daemon: they are on the workers, and managers are killed.
     let options = Options { managers: 3, workers: 3, network: Kind::Loopback, embedded: true, ..Options::default() };
-    let mut cluster = Cluster::start(options).await?;
-    if let Err(error) = kills(&mut cluster).await {
-        return Err(format!("{error}\n{}", cluster.autopsy()));
-    }
-    cluster.tear_down().await
+    Cluster::start(options).await?.tell(async |cluster| kills(cluster).await).await
 }
 
 async fn kills(cluster: &mut Cluster) -> Outcome<()> {

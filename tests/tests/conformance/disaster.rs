@@ -1,7 +1,7 @@
 //! Managers that are gone for good: one that is left makes the swarm anew; and when none is, a backup does, on another data
 //! directory.
 
-use super::contains;
+use super::{BRIEF, contains};
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
@@ -20,27 +20,19 @@ const SOON: Duration = Duration::from_secs(90);
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_wiped_cluster_is_restored_from_a_backup() -> Outcome<()> {
     let options = Options { managers: 3, workers: 2, network: Kind::Loopback, ..Options::default() };
-    let mut cluster = Cluster::start(options).await?;
-    let outcome = story(&Cli::swarmlite(), &mut cluster).await;
-    let outcome = outcome.map_err(|error| format!("{error}\n{}", cluster.autopsy()));
-    let cleaned = cluster.tear_down().await;
-    outcome.and(cleaned)
+    Cluster::start(options).await?.tell(async |cluster| story(&Cli::swarmlite(), cluster).await).await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_manager_of_three_makes_the_swarm_anew() -> Outcome<()> {
     let options = Options { managers: 3, workers: 2, network: Kind::Loopback, ..Options::default() };
-    let mut cluster = Cluster::start(options).await?;
-    let outcome = survive(&Cli::docker(), &mut cluster).await;
-    let outcome = outcome.map_err(|error| format!("{error}\n{}", cluster.autopsy()));
-    let cleaned = cluster.tear_down().await;
-    outcome.and(cleaned)
+    Cluster::start(options).await?.tell(async |cluster| survive(&Cli::docker(), cluster).await).await
 }
 
 async fn survive(cli: &Cli, cluster: &mut Cluster) -> Outcome<()> {
     let (survivor, remote) = (2, cluster.nodes[2].remote());
     on_workers_only(cli, cluster, survivor).await?;
-    let create = ["service", "create", "--no-resolve-image", "--name", "app", "--replicas", "2", image::WEB_1];
+    let create = ["service", "create", "--no-resolve-image", BRIEF, "--name", "app", "--replicas", "2", image::WEB_1];
     contains(&cli.ok(&cluster.nodes[survivor], &create).await?, "converged")?;
     let before = running_containers(cluster).await?;
     say("two of three managers lose power and their disks");
@@ -126,7 +118,8 @@ async fn back_up(cli: &Cli, cluster: &Cluster, scratch: &Path) -> Outcome<(Strin
         }
     }
     on_workers_only(cli, cluster, 1).await?;
-    let create = ["service", "create", "--no-resolve-image", "--name", "app", "--replicas", "2", "--secret", "vault"];
+    let create =
+        ["service", "create", "--no-resolve-image", BRIEF, "--name", "app", "--replicas", "2", "--secret", "vault"];
     contains(&cli.ok(two, &[&create[..], &[image::WEB_1, "sleep"]].concat()).await?, "converged")?;
     say("a backup while it runs");
     let path = |name: &str| scratch.join(name).to_string_lossy().into_owned();

@@ -1,6 +1,6 @@
 //! Every field of a service's container, from the command line to `docker inspect` of the container on the node's engine.
 
-use super::contains;
+use super::{BRIEF, contains};
 use serde_json::{Value, json};
 use std::time::Duration;
 use swarmlite_tests::cluster::update_service;
@@ -86,7 +86,7 @@ pub(super) async fn story(cli: &Cli, cluster: &mut Cluster) -> Outcome<()> {
     let (one, engine) = (&cluster.nodes[0], cluster.engine.clone().ok_or("no engine")?);
     let rows = flags(super::free_port()?);
     let node = format!("NODE={}", one.id);
-    let mut args = vec!["service", "create", "--no-resolve-image", "--name", "fields", "--label", "zone=b"];
+    let mut args = vec!["service", "create", "--no-resolve-image", BRIEF, "--name", "fields", "--label", "zone=b"];
     args.extend(["--env", "ZONE={{index .Service.Labels \"zone\"}}", "--env", "NODE={{.Node.ID}}"]);
     args.extend(rows.iter().flat_map(|(flags, ..)| flags.iter().map(String::as_str)));
     args.push(image::WEB_1);

@@ -1,6 +1,6 @@
 //! Modes, placement, updates: what users do to services while nodes come, go and change, on three managers and two workers.
 
-use super::contains;
+use super::{BRIEF, contains};
 use std::time::Duration;
 use swarmlite_tests::cluster::{Options, say};
 use swarmlite_tests::network::Kind;
@@ -21,11 +21,7 @@ async fn by_swarmlite() -> Outcome<()> {
 
 async fn tell(cli: Cli) -> Outcome<()> {
     let options = Options { managers: 3, workers: 2, network: Kind::Loopback, ..Options::default() };
-    let mut cluster = Cluster::start(options).await?;
-    if let Err(error) = story(&cli, &cluster).await {
-        return Err(format!("{error}\n{}", cluster.autopsy()));
-    }
-    cluster.tear_down().await
+    Cluster::start(options).await?.tell(async |cluster| story(&cli, cluster).await).await
 }
 
 async fn story(cli: &Cli, cluster: &Cluster) -> Outcome<()> {
@@ -71,7 +67,7 @@ async fn until_replicas(cli: &Cli, manager: &Node, service: &str, replicas: &str
 
 async fn global(cli: &Cli, cluster: &Cluster, manager: &Node) -> Outcome<()> {
     say("a global service follows drains and joins");
-    let printed = create(cli, manager, &["--name", "everywhere", "--mode", "global"], &["sleep"]).await?;
+    let printed = create(cli, manager, &[BRIEF, "--name", "everywhere", "--mode", "global"], &["sleep"]).await?;
     contains(&printed, "overall progress: 5 out of 5 tasks")?;
     contains(&printed, "converged")?;
     let names = cli.ok(manager, &["service", "ps", "everywhere", "--no-trunc", "--format", "{{.Name}}"]).await?;
@@ -111,7 +107,7 @@ async fn global(cli: &Cli, cluster: &Cluster, manager: &Node) -> Outcome<()> {
 async fn constraints(cli: &Cli, cluster: &Cluster, manager: &Node) -> Outcome<()> {
     say("tasks leave a node whose labels change, and go where the labels are");
     cli.ok(manager, &["node", "update", "--label-add", "disk=ssd", "worker4"]).await?;
-    let placed = ["--name", "picky", "--replicas", "2", "--constraint", "node.labels.disk==ssd"];
+    let placed = [BRIEF, "--name", "picky", "--replicas", "2", "--constraint", "node.labels.disk==ssd"];
     contains(&create(cli, manager, &placed, &["sleep"]).await?, "converged")?;
     until_on(cli, manager, "picky", &["worker4", "worker4"]).await?;
     cli.ok(manager, &["node", "update", "--label-add", "disk=ssd", "worker5"]).await?;
@@ -126,7 +122,7 @@ async fn constraints(cli: &Cli, cluster: &Cluster, manager: &Node) -> Outcome<()
     )
     .await?;
     cli.ok(manager, &["service", "rm", "picky"]).await?;
-    let spread = ["--name", "even", "--replicas", "4", "--placement-pref", "spread=node.labels.zone"];
+    let spread = [BRIEF, "--name", "even", "--replicas", "4", "--placement-pref", "spread=node.labels.zone"];
     let limited = ["--constraint", "node.role==worker", "--replicas-max-per-node", "2"];
     create(cli, manager, &[&spread[..], &limited].concat(), &["sleep"]).await?;
     until_on(cli, manager, "even", &["worker4", "worker4", "worker5", "worker5"]).await?;

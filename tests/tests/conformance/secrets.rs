@@ -1,6 +1,6 @@
 //! Secrets and configs, from the command line into the container and out of it again.
 
-use super::contains;
+use super::{BRIEF, contains};
 use std::time::Duration;
 use swarmlite_tests::checks::replicas_run;
 use swarmlite_tests::cluster::{Options, say};
@@ -30,11 +30,7 @@ async fn by_swarmlite() -> Outcome<()> {
 }
 
 async fn tell(cli: Cli, options: Options) -> Outcome<()> {
-    let mut cluster = Cluster::start(options).await?;
-    if let Err(error) = story(&cli, &cluster).await {
-        return Err(format!("{error}\n{}", cluster.autopsy()));
-    }
-    cluster.tear_down().await
+    Cluster::start(options).await?.tell(async |cluster| story(&cli, cluster).await).await
 }
 
 async fn story(cli: &Cli, cluster: &Cluster) -> Outcome<()> {
@@ -45,7 +41,8 @@ async fn story(cli: &Cli, cluster: &Cluster) -> Outcome<()> {
     refuse(cli, manager).await?;
     say("a service with two secrets and two configs");
     let files = ["/run/secrets/db", "/run/secrets/keys/api", "/etc/site.conf", "/motd"];
-    let create = ["service", "create", "--no-resolve-image", "--name", "app", "--replicas", "2", "--secret", "db"];
+    let create =
+        ["service", "create", "--no-resolve-image", BRIEF, "--name", "app", "--replicas", "2", "--secret", "db"];
     let more = ["--secret", "source=api-key,target=keys/api,uid=33,gid=44,mode=0400", "--config", "motd"];
     let config = ["--config", "source=site.conf,target=/etc/site.conf,uid=7,gid=8,mode=0640", image::WEB_1];
     let created = cli.ok(manager, &[&create, &more[..], &config, &["look-and-sleep"], &files].concat()).await?;
@@ -302,7 +299,7 @@ async fn large(cli: &Cli, manager: &Node) -> Outcome<()> {
     std::fs::write(&path, "x".repeat(1_023_999)).map_err(|error| error.to_string())?;
     let path = path.to_string_lossy();
     let names: Vec<String> = (1..=5).map(|n| format!("large{n}")).collect();
-    let mut create = vec!["service", "create", "--no-resolve-image", "--name", "large"];
+    let mut create = vec!["service", "create", "--no-resolve-image", BRIEF, "--name", "large"];
     for name in &names {
         is_id(&cli.ok(manager, &["config", "create", name, &path]).await?)?;
         create.extend(["--config", name]);

@@ -18,11 +18,7 @@ const LOCKED: &str = "Swarm is encrypted and needs to be unlocked before it can 
 /// Runs a story on a swarm with a service; its containers must be the same afterwards.
 async fn tell(cli: Cli, story: impl AsyncFnOnce(&Cli, &mut Cluster) -> Outcome<()>) -> Outcome<()> {
     let options = Options { managers: 3, workers: 2, network: Kind::Loopback, ..Options::default() };
-    let mut cluster = Cluster::start(options).await?;
-    let outcome = undisturbed(&cli, &mut cluster, story).await;
-    let outcome = outcome.map_err(|error| format!("{error}\n{}", cluster.autopsy()));
-    let cleaned = cluster.tear_down().await;
-    outcome.and(cleaned)
+    Cluster::start(options).await?.tell(async |cluster| undisturbed(&cli, cluster, story).await).await
 }
 
 async fn undisturbed(

@@ -41,17 +41,14 @@ async fn by_swarmlite() -> Outcome<()> {
 
 async fn tell(cli: Cli) -> Outcome<()> {
     let options = Options { managers: 3, workers: 1, network: Kind::Loopback, ..Options::default() };
-    let mut cluster = Cluster::start(options).await?;
+    let cluster = Cluster::start(options).await?;
     let engine = cluster.engine.clone().ok_or("no engine")?;
     let lent = lend_nginx(&engine).await?;
-    let told = story(&cli, &cluster, &engine).await;
+    let told = cluster.tell(async |cluster| story(&cli, cluster, &engine).await).await;
     if lent {
         engine.api.delete("/images/nginx:1.17?noprune=true").await?;
     }
-    if let Err(error) = told {
-        return Err(format!("{error}\n{}", cluster.autopsy()));
-    }
-    cluster.tear_down().await
+    told
 }
 
 /// There is no registry here: the test image goes by the name of nginx, unless that is on the engine. Whether it does.

@@ -17,7 +17,7 @@ fn order(given: &[(u64, Option<&str>)], have: &[PayloadId], complete: bool) -> O
         target: FileTarget { path: format!("s{n}").parse().unwrap(), uid: 0, gid: 0, mode: FileMode::DEFAULT },
         given: Given { version: Some(*version), signal: signal.and_then(Signal::parse), templating: None },
     };
-    Arc::make_mut(&mut task.spec).container.secrets = given.iter().enumerate().map(secret).collect();
+    Arc::make_mut(&mut task.spec).container_mut().unwrap().secrets = given.iter().enumerate().map(secret).collect();
     let data = have.iter().map(|id| (id.clone(), Data::of_secret(b"hunter2".as_slice()).unwrap())).collect();
     let granted = Granted::of(&task, &data, complete);
     Order { task: Arc::new(task), wanted: Wanted::Running, granted }
@@ -31,7 +31,7 @@ fn node() -> NodeFacts {
 /// A task with a config that is this template, a secret at `key`, and an environment.
 fn templated(text: &str) -> Order {
     let mut order = order(&[(1, None)], &[payload(0, 1)], true);
-    let container = &mut Arc::make_mut(&mut Arc::make_mut(&mut order.task).spec).container;
+    let container = Arc::make_mut(&mut Arc::make_mut(&mut order.task).spec).container_mut().unwrap();
     container.env = vec!["A=1".into(), "B=".into(), "A={{.Task.Slot}}+1".into()];
     container.configs = vec![ConfigReference {
         config_id: "c".repeat(25).parse().unwrap(),

@@ -1,5 +1,7 @@
 //! The real Docker Engine of the tests that need one.
 
+#![allow(dead_code)] // each test file uses its part
+
 use std::process::Command;
 
 /// The engine for tests, found as all our tests find it: what `SWARMLITE_TEST_DOCKER_HOST` or `DOCKER_HOST` names, else the

@@ -221,6 +221,9 @@ impl Dispatcher for Manager {
             node_cert_expiry_s: 3600,
             certificate_after: 0,
             cluster_version: 1,
+            certificate_marked: false,
+            raft_heartbeat_tick: 2,
+            raft_election_tick: 30,
         };
         let stream = futures::stream::once(async { Ok(hello) }).chain(requests);
         Ok(Response::new(self.mortal(stream.boxed())))
@@ -557,7 +560,7 @@ pub(crate) fn task_id(n: u8) -> TaskId {
 /// A task of the service `web` that should run this image.
 pub(crate) fn task(n: u8, image: &str) -> Task {
     let mut spec = TaskSpec::default();
-    spec.container.image = image.into();
+    spec.container_mut().unwrap().image = image.into();
     Task {
         id: task_id(n),
         meta: Meta::default(),

@@ -6,16 +6,14 @@ use super::service_out::log_driver as log_driver_out;
 use super::{time, version};
 use docker_api::{
     CaConfig, ClusterInfo, DispatcherConfig, EncryptionConfig, Failure, GoDuration, JoinTokens, OrchestrationConfig,
-    RaftConfig, Swarm, SwarmSpec, TaskDefaults, TlsInfo, unsupported_in_swarm_spec,
+    RaftConfig, Swarm, SwarmSpec, TaskDefaults, TlsInfo,
 };
-use model::limits::SNAPSHOT_INTERVAL_MAX;
-use model::{Cluster, ClusterSpec};
+use model::limits::{EXTERNAL_CA_BYTES_MAX, EXTERNAL_CAS_MAX, SNAPSHOT_INTERVAL_MAX};
+use model::{Cluster, ClusterSpec, ExternalCa, InvalidRaftSettings, RaftSettings, RaftTicks};
 use std::time::Duration;
 
-/// What Docker shows for settings that this Raft has no use for: its own defaults (moby `daemon/cluster/swarm.go`).
-const KEPT_FOR_SLOW_FOLLOWERS: u64 = 500;
-const ELECTION_TICK: i64 = 10;
-const HEARTBEAT_TICK: i64 = 1;
+/// The one protocol of authorities elsewhere.
+const CFSSL: &str = "cfssl";
 /// The shortest validity of a node's certificate (SwarmKit ca/certificates.go).
 const CERT_EXPIRY_MIN: Duration = Duration::from_secs(3600);
 
@@ -65,8 +63,53 @@ fn ca_config(c: &Cluster) -> CaConfig {
     CaConfig {
         node_cert_expiry: c.spec.node_cert_expiry.into(),
         force_rotate: c.security.force_rotate,
+        external_cas: c.spec.external_cas.iter().map(external_ca_out).collect(),
         ..CaConfig::default()
     }
+}
+
+fn external_ca_out(ca: &ExternalCa) -> docker_api::ExternalCa {
+    docker_api::ExternalCa {
+        protocol: CFSSL.into(),
+        url: ca.url.clone(),
+        options: ca.options.clone(),
+        ca_cert: ca.ca_cert_pem.clone(),
+    }
+}
+
+/// All of them: what is left out is gone, as in Docker.
+fn external_cas(sent: Vec<docker_api::ExternalCa>) -> Result<Vec<ExternalCa>, Failure> {
+    if sent.len() > EXTERNAL_CAS_MAX {
+        return Err(Failure::invalid(format_args!("at most {EXTERNAL_CAS_MAX} external CAs are accepted")));
+    }
+    sent.into_iter().map(external_ca).collect()
+}
+
+fn external_ca(sent: docker_api::ExternalCa) -> Result<ExternalCa, Failure> {
+    if !sent.protocol.eq_ignore_ascii_case(CFSSL) {
+        let told: String = sent.protocol.chars().take(32).collect();
+        return Err(Failure::bad_request(format_args!("invalid protocol: {told:?}")));
+    }
+    let options: usize = sent.options.iter().map(|(key, value)| key.len() + value.len()).sum();
+    if sent.url.len() + sent.ca_cert.len() + options > EXTERNAL_CA_BYTES_MAX {
+        return Err(Failure::invalid(format_args!(
+            "an external CA's URL, options and certificate have at most {EXTERNAL_CA_BYTES_MAX} bytes together"
+        )));
+    }
+    let uri = sent.url.parse::<http::Uri>().ok().filter(|uri| {
+        let plain = uri.authority().is_some_and(|a| !a.host().is_empty() && !a.as_str().contains('@'));
+        uri.scheme_str() == Some("https") && plain
+    });
+    if uri.is_none() {
+        return Err(Failure::invalid(format_args!(
+            "external CA URL {:?} is not one like https://HOST[:PORT]/PATH",
+            sent.url.chars().take(200).collect::<String>()
+        )));
+    }
+    if !sent.ca_cert.trim().is_empty() && !sent.ca_cert.contains("-----BEGIN CERTIFICATE-----") {
+        return Err(Failure::invalid("CA cert for external CA must be in PEM format"));
+    }
+    Ok(ExternalCa { url: sent.url, options: sent.options, ca_cert_pem: sent.ca_cert })
 }
 
 fn spec_out(s: &ClusterSpec) -> SwarmSpec {
@@ -76,10 +119,10 @@ fn spec_out(s: &ClusterSpec) -> SwarmSpec {
         orchestration: OrchestrationConfig { task_history_retention_limit: Some(s.task_history_retention_limit) },
         raft: RaftConfig {
             snapshot_interval: s.snapshot_interval,
-            keep_old_snapshots: Some(0),
-            log_entries_for_slow_followers: KEPT_FOR_SLOW_FOLLOWERS,
-            election_tick: ELECTION_TICK,
-            heartbeat_tick: HEARTBEAT_TICK,
+            keep_old_snapshots: Some(s.raft.keep_old_snapshots),
+            log_entries_for_slow_followers: s.raft.log_entries_for_slow_followers,
+            election_tick: s.raft.ticks.election.into(),
+            heartbeat_tick: s.raft.ticks.heartbeat.into(),
         },
         dispatcher: DispatcherConfig { heartbeat_period: s.heartbeat_period.into() },
         encryption_config: EncryptionConfig { auto_lock_managers: s.autolock },
@@ -93,10 +136,7 @@ pub(crate) fn apply_swarm_spec(sent: SwarmSpec, mut to: ClusterSpec) -> Result<C
     if !matches!(sent.name.as_str(), "" | "default") {
         return Err(Failure::bad_request("swarm spec must be named \"default\""));
     }
-    if let Some(unsupported) = unsupported_in_swarm_spec(&sent) {
-        return Err(Failure::bad_request(unsupported));
-    }
-    check_raft(&sent.raft)?;
+    to.raft = raft(&sent.raft, &to.raft).map_err(Failure::invalid)?;
     if sent.raft.snapshot_interval > SNAPSHOT_INTERVAL_MAX {
         return Err(Failure::invalid(format_args!(
             "Raft.SnapshotInterval is {}: at most {SNAPSHOT_INTERVAL_MAX} log entries lie between two snapshots",
@@ -127,6 +167,7 @@ pub(crate) fn apply_swarm_spec(sent: SwarmSpec, mut to: ClusterSpec) -> Result<C
         }
         to.heartbeat_period = period;
     }
+    to.external_cas = external_cas(sent.ca_config.external_cas)?;
     if sent.ca_config.node_cert_expiry != GoDuration(0) {
         let expiry = sent.ca_config.node_cert_expiry.to_std();
         let long_enough = expiry.filter(|e| *e >= CERT_EXPIRY_MIN);
@@ -137,23 +178,20 @@ pub(crate) fn apply_swarm_spec(sent: SwarmSpec, mut to: ClusterSpec) -> Result<C
     Ok(to)
 }
 
-/// Settings of another Raft: as shown, or nothing.
-fn check_raft(raft: &RaftConfig) -> Result<(), Failure> {
-    let number = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
-    for (field, value, shown) in [
-        ("Raft.ElectionTick", raft.election_tick, ELECTION_TICK),
-        ("Raft.HeartbeatTick", raft.heartbeat_tick, HEARTBEAT_TICK),
-        (
-            "Raft.LogEntriesForSlowFollowers",
-            number(raft.log_entries_for_slow_followers),
-            number(KEPT_FOR_SLOW_FOLLOWERS),
-        ),
-    ] {
-        if value != 0 && value != shown {
-            return Err(Failure::bad_request(format_args!(
-                "{field} is not supported by this release of Swarmlite: its Raft has no such setting; leave it out, or say {shown}"
-            )));
-        }
-    }
-    Ok(())
+/// Raft's settings, over what there is. None of Docker's ticks is 0, so that 0 says nothing; of the old snapshots it is a number like
+/// any other.
+fn raft(sent: &RaftConfig, to: &RaftSettings) -> Result<RaftSettings, InvalidRaftSettings> {
+    let or = |sent: i64, now: u32| if sent == 0 { i64::from(now) } else { sent };
+    let settings = RaftSettings {
+        keep_old_snapshots: sent.keep_old_snapshots.unwrap_or(to.keep_old_snapshots),
+        log_entries_for_slow_followers: match sent.log_entries_for_slow_followers {
+            0 => to.log_entries_for_slow_followers,
+            entries => entries,
+        },
+        ticks: RaftTicks::parse(
+            or(sent.heartbeat_tick, to.ticks.heartbeat),
+            or(sent.election_tick, to.ticks.election),
+        )?,
+    };
+    settings.check().map(|()| settings)
 }

@@ -3,11 +3,11 @@
 use super::container_in::container;
 use super::labels::extensions;
 use super::placement::{placement_in, resources_in};
-use super::templates;
+use super::{plugin, templates};
 use docker_api::{Failure, GoDuration, unsupported_in_service_spec};
 use model::{
     EndpointMode, EndpointSpec, FailureAction, LogDriver, Mode, PortConfig, Protocol, PublishMode, RegistryAuth,
-    RestartCondition, RestartPolicy, ServiceName, ServiceSpec, TaskSpec, UpdateConfig, UpdateOrder, limits,
+    RestartCondition, RestartPolicy, Runtime, ServiceName, ServiceSpec, TaskSpec, UpdateConfig, UpdateOrder, limits,
 };
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -22,16 +22,24 @@ pub(crate) fn service_spec(spec: docker_api::ServiceSpec, auth: Option<RegistryA
     }
     crate::secrets::checked_labels(&spec.labels)?;
     let mut task = task_spec(spec.task_template, auth)?;
-    templates::check(&task.container, &spec.labels)?;
-    let mode = mode(&spec.mode)?;
+    let mode = match &task.runtime {
+        Runtime::Container(container) => {
+            templates::check(container, &spec.labels)?;
+            mode(&spec.mode)?
+        }
+        Runtime::Plugin(_) => mode(&plugin::mode(spec.mode)?)?,
+    };
     let extensions = extensions(&spec.labels, &mode)?;
-    task.container.host_access = extensions.host_access;
     let update = spec.update_config.map(update_config).transpose()?;
     if mode.is_job() && update.is_some() {
         return Err(Failure::invalid("Jobs may not have an update config"));
     }
     let rollback = spec.rollback_config.map(update_config).transpose()?;
     let endpoint = spec.endpoint_spec.map(endpoint_spec).transpose()?;
+    match &mut task.runtime {
+        Runtime::Container(container) => container.host_access = extensions.host_access,
+        Runtime::Plugin(_) => plugin::check(&extensions.host_access, endpoint.as_ref())?,
+    }
     Ok(ServiceSpec {
         name,
         labels: spec.labels,
@@ -49,11 +57,28 @@ fn task_spec(task: docker_api::TaskSpec, auth: Option<RegistryAuth>) -> Result<T
     let resources = task.resources.map(resources_in).transpose()?;
     let restart = task.restart_policy.map(restart_policy).transpose()?;
     let placement = task.placement.map(placement_in).transpose()?;
-    let Some(spec) = task.container_spec else { return Err(Failure::invalid("TaskSpec: missing runtime")) };
-    let mut container = container(spec)?;
-    container.registry_auth = auth;
+    let runtime = runtime(&task.runtime, task.container_spec, task.plugin_spec, auth)?;
     let log_driver = task.log_driver.map(log_driver);
-    Ok(TaskSpec { container, resources, restart, placement, log_driver, force_update: task.force_update })
+    Ok(TaskSpec { runtime, resources, restart, placement, log_driver, force_update: task.force_update })
+}
+
+/// What a task is. The spec that goes with it must be there, and no other.
+fn runtime(
+    word: &str,
+    container_spec: Option<docker_api::ContainerSpec>,
+    plugin_spec: Option<docker_api::PluginSpec>,
+    auth: Option<RegistryAuth>,
+) -> Result<Runtime, Failure> {
+    match (word, container_spec, plugin_spec) {
+        ("" | "container", Some(spec), None) => {
+            let mut container = container(spec)?;
+            container.registry_auth = auth;
+            Ok(container.into())
+        }
+        ("plugin", None, Some(spec)) => Ok(plugin::plugin_in(spec, auth)?.into()),
+        ("" | "container" | "plugin", ..) => Err(Failure::bad_request("mismatched Runtime and *Spec fields")),
+        _ => Err(Failure::bad_request("unsupported runtime")),
+    }
 }
 
 /// A logging driver.
@@ -62,11 +87,11 @@ pub(super) fn log_driver(d: docker_api::Driver) -> LogDriver {
 }
 
 fn restart_policy(p: docker_api::RestartPolicy) -> Result<RestartPolicy, Failure> {
+    // What is left out is shown as its default, and must be the same when it comes back.
     let condition = match p.condition.as_str() {
-        "" => None,
+        "" | "any" => None,
         "none" => Some(RestartCondition::None),
         "on-failure" => Some(RestartCondition::OnFailure),
-        "any" => Some(RestartCondition::Any),
         other => {
             return Err(Failure::bad_request(format_args!(
                 "invalid RestartCondition: {other:?}: use none, on-failure or any"
@@ -75,7 +100,7 @@ fn restart_policy(p: docker_api::RestartPolicy) -> Result<RestartPolicy, Failure
     };
     let delay = p.delay.map(|d| not_negative(d, "TaskSpec: restart-delay cannot be negative")).transpose()?;
     let window = p.window.map(|d| not_negative(d, "TaskSpec: restart-window cannot be negative")).transpose()?;
-    Ok(RestartPolicy { condition, delay, max_attempts: p.max_attempts, window })
+    Ok(RestartPolicy { condition, delay, max_attempts: p.max_attempts.filter(|n| *n > 0), window })
 }
 
 /// A duration that must not be negative.

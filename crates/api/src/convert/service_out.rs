@@ -2,6 +2,7 @@
 
 use super::mount::mount_out;
 use super::placement::{placement_out, resources_out};
+use super::plugin::plugin_out;
 use super::privileges::privileges_out;
 use super::{protocol, time, version};
 use docker_api::{
@@ -104,13 +105,14 @@ pub(super) fn log_driver(d: &model::LogDriver) -> docker_api::Driver {
 
 pub(super) fn task_spec(t: &model::TaskSpec) -> TaskSpec {
     TaskSpec {
-        container_spec: Some(container(&t.container)),
+        container_spec: t.container().map(container),
+        plugin_spec: t.plugin().map(plugin_out),
         resources: t.resources.as_ref().map(resources_out),
         restart_policy: t.restart.as_ref().map(restart_policy),
         placement: t.placement.as_ref().map(placement_out),
         log_driver: t.log_driver.as_ref().map(log_driver),
         force_update: t.force_update,
-        runtime: "container".into(),
+        runtime: t.runtime.as_str().into(),
         ..TaskSpec::default()
     }
 }

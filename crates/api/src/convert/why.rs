@@ -10,8 +10,10 @@ const TASKS_MAX: usize = 200;
 pub(crate) fn why(w: Why) -> docker_api::Why {
     let more = w.tasks.len().saturating_sub(TASKS_MAX);
     let mut lines = w.lines;
-    if more > 0 {
-        lines.push(format!("and {more} more tasks are not where they should be"));
+    match more {
+        0 => {}
+        1 => lines.push("and 1 more task is not where it should be".into()),
+        _ => lines.push(format!("and {more} more tasks are not where they should be")),
     }
     docker_api::Why {
         service: WhyService { id: w.service.to_string(), name: w.name },

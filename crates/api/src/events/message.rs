@@ -56,7 +56,7 @@ fn service_attributes(delta: &Delta) -> BTreeMap<String, String> {
     let both = |f: &dyn Fn(&model::Service) -> String| (old.as_ref().map(|s| f(s)), new.as_ref().map(|s| f(s)));
     let state = |s: &model::Service| s.current_update().map(|u| u.state.as_str().to_owned()).unwrap_or_default();
     for (name, (old, new)) in [
-        ("image", both(&|s| s.spec.task.container.image.clone())),
+        ("image", both(&|s| s.spec.task.container().map_or(String::new(), |c| c.image.clone()))),
         ("replicas", both(&|s| s.spec.replicas().map_or(String::new(), |n| n.to_string()))),
         ("updatestate", both(&state)),
     ] {

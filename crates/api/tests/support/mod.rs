@@ -14,7 +14,8 @@ use http_body_util::{BodyExt as _, Full};
 use hyper_util::rt::TokioIo;
 use model::{
     Cluster, ClusterSpec, ContainerStatus, GossipKey, JoinTokens, ManagerStatus, Meta, Node, NodeDescription, NodeId,
-    NodeSpec, NodeState, NodeStatus, Role, RootCa, RootRotation, Task, TaskId, TaskState, TaskStatus, Timestamp,
+    NodeSpec, NodeState, NodeStatus, Role, RootCa, RootRotation, Service, Task, TaskId, TaskState, TaskStatus,
+    Timestamp,
 };
 use parking_lot::Mutex;
 use seams::{Clock, Rand, Seams, Tasks};
@@ -65,6 +66,10 @@ pub struct FakeSwarm {
     /// In their text form.
     pub unlocks: Mutex<Vec<String>>,
     pub rotations: Mutex<Vec<NewRoot>>,
+    /// The root certificate.
+    pub trust_root: Mutex<String>,
+    /// The URLs of authorities elsewhere, each time that somebody wanted to know whether they are there.
+    pub checked_cas: Mutex<Vec<Vec<String>>>,
     pub logs: Mutex<BTreeMap<TaskId, Result<Vec<LogLine>, LogError>>>,
     pub log_requests: Mutex<Vec<LogRequest>>,
     /// The engines of other nodes.
@@ -107,16 +112,22 @@ impl Swarm for FakeSwarm {
         self.raft.lock().clone()
     }
     fn tls_info(&self) -> Option<TlsInfo> {
-        Some(TlsInfo { trust_root_pem: "PEM".into(), issuer_subject_der: vec![1, 2], issuer_public_key_der: vec![3] })
+        let trust_root_pem = self.trust_root.lock().clone();
+        Some(TlsInfo { trust_root_pem, issuer_subject_der: vec![1, 2], issuer_public_key_der: vec![3] })
     }
-    fn begin_rotation(&self, cluster: &Cluster, new_root: NewRoot) -> Result<Cluster, SwarmError> {
+    async fn check_external_cas(&self, cluster: &Cluster) -> Result<(), SwarmError> {
+        self.checked_cas.lock().push(cluster.spec.external_cas.iter().map(|ca| ca.url.clone()).collect());
+        self.outcome.lock().clone()
+    }
+    async fn begin_rotation(&self, cluster: &Cluster, new_root: NewRoot) -> Result<Cluster, SwarmError> {
         self.outcome.lock().clone()?;
         let mut cluster = cluster.clone();
-        let cert_pem = match &new_root {
-            NewRoot::Generated => "NEXT PEM".to_owned(),
-            NewRoot::Given { cert_pem, .. } => cert_pem.clone(),
+        let (cert_pem, key_pem) = match &new_root {
+            NewRoot::Generated => ("NEXT PEM".to_owned(), "SECRET-NEXT-KEY".to_owned()),
+            NewRoot::Given { cert_pem, .. } => (cert_pem.clone(), "SECRET-NEXT-KEY".to_owned()),
+            NewRoot::Elsewhere { cert_pem } => (cert_pem.clone(), String::new()),
         };
-        let new = RootCa { cert_pem, key_pem: "SECRET-NEXT-KEY".into() };
+        let new = RootCa { cert_pem, key_pem };
         let (cross_signed_pem, started_at) = ("CROSSED".into(), Timestamp(1));
         cluster.security.root_rotation = Some(RootRotation { new, cross_signed_pem, started_at });
         self.rotations.lock().push(new_root);
@@ -202,6 +213,35 @@ pub fn node_id(n: usize) -> NodeId {
     id('n', n).parse().expect("an id")
 }
 
+/// A task of a service that runs on the first node; ids and slots are numbered as one likes.
+pub fn task(service: &Service, n: usize) -> Task {
+    Task {
+        id: id('t', n).parse().expect("an id"),
+        meta: Meta::default(),
+        service_id: service.id.clone(),
+        service_name: service.spec.name.clone(),
+        slot: n as u64,
+        spec: Arc::clone(&service.spec.task),
+        spec_version: service.spec_version,
+        host_ports: Vec::new(),
+        node_id: Some(node_id(1)),
+        desired: TaskState::Running,
+        run_after: None,
+        status: TaskStatus {
+            state: TaskState::Running,
+            at: model::Timestamp(1_600_000_000_000_000_000),
+            message: "started".into(),
+            container: Some(ContainerStatus { id: "abc".into(), pid: 7, exit_code: None }),
+            ..TaskStatus::default()
+        },
+        for_node: None,
+        job_iteration: None,
+        failures: 0,
+        inherited: None,
+        generic: Vec::new(),
+    }
+}
+
 impl Answer {
     pub fn json(&self) -> Value {
         serde_json::from_slice(&self.body).unwrap_or_else(|e| panic!("no JSON ({e}): {:?}", self.body))
@@ -267,6 +307,8 @@ impl World {
             leaves: Mutex::default(),
             unlocks: Mutex::default(),
             rotations: Mutex::default(),
+            checked_cas: Mutex::default(),
+            trust_root: Mutex::new("PEM".into()),
             logs: Mutex::default(),
             log_requests: Mutex::default(),
             engines: Mutex::default(),
@@ -319,32 +361,9 @@ impl World {
     pub async fn add_task(&self, service: &str, n: usize, state: TaskState, desired: TaskState) {
         let snapshot = self.store.local();
         let service = snapshot.services().find(|s| s.spec.name.as_str() == service).expect("a service of that name");
-        self.put(Task {
-            id: id('t', n).parse().expect("an id"),
-            meta: Meta::default(),
-            service_id: service.id.clone(),
-            service_name: service.spec.name.clone(),
-            slot: n as u64,
-            spec: Arc::clone(&service.spec.task),
-            spec_version: service.spec_version,
-            host_ports: Vec::new(),
-            node_id: Some(node_id(1)),
-            desired,
-            run_after: None,
-            status: TaskStatus {
-                state,
-                at: model::Timestamp(1_600_000_000_000_000_000),
-                message: "started".into(),
-                container: Some(ContainerStatus { id: "abc".into(), pid: 7, exit_code: None }),
-                ..TaskStatus::default()
-            },
-            for_node: None,
-            job_iteration: None,
-            failures: 0,
-            inherited: None,
-            generic: Vec::new(),
-        })
-        .await;
+        let mut task = task(service, n);
+        (task.desired, task.status.state) = (desired, state);
+        self.put(task).await;
     }
 
     /// A new connection to the API.

@@ -3,6 +3,7 @@
 use crate::client::decode;
 use crate::context::Context;
 use crate::error::CliError;
+use crate::format::count;
 use bytes::{Bytes, BytesMut};
 use clap::{Args, Subcommand};
 use node::backup::{BACKUP_BYTES_MAX, Backup, BackupKey};
@@ -243,10 +244,6 @@ fn describe(backup: &Backup) -> String {
         count(state.secrets().len(), "secret"),
         count(state.configs().len(), "config")
     )
-}
-
-fn count(n: usize, what: &str) -> String {
-    format!("{n} {what}{}", if n == 1 { "" } else { "s" })
 }
 
 /// `swarm rotate-gossip-key`

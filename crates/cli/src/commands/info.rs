@@ -180,6 +180,11 @@ fn write_swarm(out: &mut String, swarm: &SwarmInfo) -> fmt::Result {
             told(spec.ca_config.node_cert_expiry),
             spec.ca_config.force_rotate
         )?;
+        let cas = &spec.ca_config.external_cas;
+        if !cas.is_empty() {
+            out.push_str("   External CAs:\n");
+            cas.iter().try_for_each(|ca| writeln!(out, "     {}: {}", ca.protocol, ca.url))?;
+        }
         writeln!(out, "  Autolock Managers: {}", spec.encryption_config.auto_lock_managers)?;
         writeln!(out, "  Root Rotation In Progress: {}", cluster.root_rotation_in_progress)?;
     }
@@ -204,7 +209,8 @@ mod tests {
             let swarm: SwarmInfo = serde_json::from_value(json!({"NodeID": "n", "NodeAddr": "10.0.0.1", "LocalNodeState": "active", "ControlAvailable": true,
                 "Managers": 3, "Nodes": 5, "ManagersMayFail": may_fail, "Autopilot": ["off"], "RemoteManagers": [{"NodeID": "n", "Addr": "10.0.0.1:2377"}],
                 "Cluster": {"ID": "c", "CreatedAt": "2026-01-01T00:00:00Z", "UpdatedAt": "2026-01-01T00:00:00Z", "DataPathPort": 4789,
-                    "Spec": {"Dispatcher": {"HeartbeatPeriod": 5_000_000_000_i64}, "CAConfig": {"NodeCertExpiry": 7_776_000_000_000_000_i64}}}}))
+                    "Spec": {"Dispatcher": {"HeartbeatPeriod": 5_000_000_000_i64}, "CAConfig": {"NodeCertExpiry": 7_776_000_000_000_000_i64,
+                        "ExternalCAs": [{"Protocol": "cfssl", "URL": "https://ca/sign"}]}}}}))
             .unwrap();
             let mut out = String::new();
             write_swarm(&mut out, &swarm).unwrap();
@@ -215,6 +221,7 @@ mod tests {
             " Swarm: active\n",
             "  Managers: 3\n   Can lose: 1 more manager\n  Autopilot:\n   off\n  Nodes: 5\n",
             "   Expiry Duration: 3 months\n",
+            "   External CAs:\n     cfssl: https://ca/sign\n",
             "   Heartbeat Period: 5 seconds\n",
             "  Manager Addresses:\n   10.0.0.1:2377\n",
         ] {

@@ -6,7 +6,7 @@ use crate::commands::swarm_policy::PolicyFlags;
 use crate::commands::{backup, join_token, swarm_ca, unlock};
 use crate::context::Context;
 use crate::error::CliError;
-use crate::opts;
+use crate::opts::{self, ExternalCaFlag};
 use clap::{Args, Subcommand};
 use docker_api::{GoDuration, InitRequest, JoinRequest, Node, Swarm, SwarmInfo, SwarmSpec};
 use serde::Deserialize;
@@ -50,9 +50,9 @@ pub(crate) struct SpecFlags {
     /// Dispatcher heartbeat period (ns|us|ms|s|m|h)
     #[arg(long, value_parser = opts::duration, value_name = "duration")]
     dispatcher_heartbeat: Option<GoDuration>,
-    /// Specifications of one or more certificate signing endpoints (not supported)
-    #[arg(long, value_name = "external-ca", hide = true)]
-    external_ca: Vec<String>,
+    /// Specifications of one or more certificate signing endpoints
+    #[arg(long, value_parser = opts::external_ca, value_name = "external-ca")]
+    external_ca: Vec<ExternalCaFlag>,
     /// Number of additional Raft snapshots to retain
     #[arg(long, value_parser = opts::uint, value_name = "uint")]
     max_snapshots: Option<u64>,
@@ -175,16 +175,11 @@ pub(crate) async fn run(ctx: &Context, command: SwarmCommand) -> Result<(), CliE
 // === impl SpecFlags ===
 
 impl SpecFlags {
-    fn refuse_unsupported(&self) -> Result<(), CliError> {
+    /// `root` is the swarm's root certificate of now, empty when there is none yet.
+    async fn apply(&self, ctx: &Context, spec: &mut SwarmSpec, root: &str) -> Result<(), CliError> {
         if !self.external_ca.is_empty() {
-            return Err(CliError::text(
-                "--external-ca is not supported: Swarmlite has a certificate authority of its own",
-            ));
+            spec.ca_config.external_cas = opts::external_cas(ctx, &self.external_ca, root).await?;
         }
-        Ok(())
-    }
-
-    fn apply(&self, spec: &mut SwarmSpec) {
         let autolock = &mut spec.encryption_config.auto_lock_managers;
         *autolock = self.autolock.unwrap_or(*autolock);
         spec.ca_config.node_cert_expiry = self.cert_expiry.unwrap_or(spec.ca_config.node_cert_expiry);
@@ -193,12 +188,14 @@ impl SpecFlags {
         spec.raft.snapshot_interval = self.snapshot_interval.unwrap_or(spec.raft.snapshot_interval);
         spec.orchestration.task_history_retention_limit =
             self.task_history_limit.or(spec.orchestration.task_history_retention_limit);
+        Ok(())
     }
 
     fn is_empty(&self) -> bool {
         self.autolock.is_none()
             && self.cert_expiry.is_none()
             && self.dispatcher_heartbeat.is_none()
+            && self.external_ca.is_empty()
             && self.max_snapshots.is_none()
             && self.snapshot_interval.is_none()
             && self.task_history_limit.is_none()
@@ -206,9 +203,8 @@ impl SpecFlags {
 }
 
 async fn init(ctx: &Context, args: InitArgs) -> Result<(), CliError> {
-    args.spec.refuse_unsupported()?;
     let mut spec = SwarmSpec::default();
-    args.spec.apply(&mut spec);
+    args.spec.apply(ctx, &mut spec, "").await?;
     let request = InitRequest {
         listen_addr: args.listen_addr,
         advertise_addr: args.advertise_addr,
@@ -287,7 +283,6 @@ pub(crate) async fn join_command(ctx: &Context, node_id: &str, role: &str) -> Re
 
 async fn update(ctx: &Context, args: &UpdateArgs) -> Result<(), CliError> {
     let flags = &args.spec;
-    flags.refuse_unsupported()?;
     if flags.is_empty() && args.policy.is_empty() {
         return Err(CliError::text(
             "nothing to update: give at least one of the flags that `swarmlite swarm update --help` lists",
@@ -295,7 +290,7 @@ async fn update(ctx: &Context, args: &UpdateArgs) -> Result<(), CliError> {
     }
     let swarm: Swarm = ctx.client.get("/swarm", &[]).await?;
     let mut spec = swarm.spec.clone();
-    flags.apply(&mut spec);
+    flags.apply(ctx, &mut spec, &swarm.tls_info.trust_root).await?;
     args.policy.apply(&mut spec.labels)?;
     let query = [
         ("version", swarm.version.index.to_string()),

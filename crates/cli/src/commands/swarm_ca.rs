@@ -2,7 +2,7 @@
 
 use crate::context::Context;
 use crate::error::CliError;
-use crate::opts;
+use crate::opts::{self, ExternalCaFlag};
 use clap::Args;
 use docker_api::{GoDuration, Node, Swarm, SwarmSpec, TlsInfo};
 use sha2::{Digest as _, Sha256};
@@ -29,9 +29,9 @@ pub(crate) struct CaArgs {
     /// Exit immediately instead of waiting for the root rotation to converge
     #[arg(short, long)]
     detach: bool,
-    /// Specifications of one or more certificate signing endpoints (not supported)
-    #[arg(long, value_name = "external-ca", hide = true)]
-    external_ca: Vec<String>,
+    /// Specifications of one or more certificate signing endpoints
+    #[arg(long, value_parser = opts::external_ca, value_name = "external-ca")]
+    external_ca: Vec<ExternalCaFlag>,
     /// Suppress progress output
     #[arg(short, long)]
     quiet: bool,
@@ -60,7 +60,11 @@ pub(crate) async fn run(ctx: &Context, args: &CaArgs) -> Result<(), CliError> {
         return show_root(ctx, &swarm);
     }
     let mut spec = swarm.spec.clone();
-    ask(&mut spec, args.cert_expiry, args.read(ctx).await?);
+    let given = args.read(ctx).await?;
+    if let (Some((cert, _)), false) = (&given, args.external_ca.is_empty()) {
+        spec.ca_config.external_cas = opts::external_cas(ctx, &args.external_ca, cert).await?;
+    }
+    ask(&mut spec, args.cert_expiry, given);
     let query = [
         ("version", swarm.version.index.to_string()),
         ("rotateWorkerToken", "false".to_owned()),
@@ -71,7 +75,8 @@ pub(crate) async fn run(ctx: &Context, args: &CaArgs) -> Result<(), CliError> {
     if args.detach { Ok(()) } else { wait(ctx, args.quiet).await }
 }
 
-/// What is sent for a change of the root: the given one, or the wish for a new one.
+/// What is sent for a change of the root: the given one (without its key when that is an authority's elsewhere), or the wish for a
+/// new one.
 fn ask(spec: &mut SwarmSpec, expiry: Option<GoDuration>, given: Option<(String, String)>) {
     let config = &mut spec.ca_config;
     config.node_cert_expiry = expiry.unwrap_or(config.node_cert_expiry);
@@ -196,15 +201,16 @@ impl CaArgs {
         if let (false, Some((flag, _))) = (self.rotate, given.iter().find(|(_, given)| *given)) {
             return Err(CliError::text(format!("`--{flag}` flag requires the `--rotate` flag to update the CA")));
         }
-        if !self.external_ca.is_empty() {
+        if !self.external_ca.is_empty() && self.ca_cert.is_none() {
             return Err(CliError::text(
-                "--external-ca is not supported: Swarmlite has a certificate authority of its own",
+                "rotating to an external CA requires the `--ca-cert` flag to specify the external CA's cert - to add an \
+                 external CA with the current root CA certificate, use the `update` command instead",
             ));
         }
         match (&self.ca_cert, &self.ca_key) {
-            (Some(_), None) => {
-                Err(CliError::text("the --ca-cert flag requires that a --ca-key flag be provided as well"))
-            }
+            (Some(_), None) if self.external_ca.is_empty() => Err(CliError::text(
+                "the --ca-cert flag requires that a --ca-key flag and/or --external-ca flag be provided as well",
+            )),
             (None, Some(_)) => {
                 Err(CliError::text("the --ca-key flag requires that a --ca-cert flag be provided as well"))
             }
@@ -213,8 +219,12 @@ impl CaArgs {
     }
 
     async fn read(&self, ctx: &Context) -> Result<Option<(String, String)>, CliError> {
-        let (Some(cert), Some(key)) = (&self.ca_cert, &self.ca_key) else { return Ok(None) };
-        Ok(Some((ctx.read_text(cert).await?, ctx.read_text(key).await?)))
+        let Some(cert) = &self.ca_cert else { return Ok(None) };
+        let key = match &self.ca_key {
+            Some(key) => ctx.read_text(key).await?,
+            None => String::new(),
+        };
+        Ok(Some((ctx.read_text(cert).await?, key)))
     }
 }
 
@@ -299,15 +309,27 @@ mod tests {
             quiet: false,
             rotate: true,
         };
+        let external = || vec![opts::external_ca("protocol=cfssl,url=https://ca").unwrap()];
         assert!(none().check().is_ok());
+        assert!(CaArgs { ca_cert: Some("c".into()), external_ca: external(), ..none() }.check().is_ok());
         for (args, words) in [
             (
                 CaArgs { rotate: false, ca_cert: Some("c".into()), ..none() },
                 "`--ca-cert` flag requires the `--rotate` flag to update the CA",
             ),
-            (CaArgs { ca_cert: Some("c".into()), ..none() }, "the --ca-cert flag requires that a --ca-key flag"),
+            (
+                CaArgs { ca_cert: Some("c".into()), ..none() },
+                "the --ca-cert flag requires that a --ca-key flag and/or --external-ca flag be provided as well",
+            ),
             (CaArgs { ca_key: Some("k".into()), ..none() }, "the --ca-key flag requires that a --ca-cert flag"),
-            (CaArgs { external_ca: vec!["x".into()], ..none() }, "--external-ca is not supported"),
+            (
+                CaArgs { external_ca: external(), ..none() },
+                "rotating to an external CA requires the `--ca-cert` flag to specify the external CA's cert",
+            ),
+            (
+                CaArgs { external_ca: external(), rotate: false, ..none() },
+                "`--external-ca` flag requires the `--rotate` flag to update the CA",
+            ),
         ] {
             let refused = args.check().unwrap_err().to_string();
             assert!(refused.starts_with(words), "{refused}");

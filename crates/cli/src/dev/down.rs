@@ -2,6 +2,7 @@
 
 use super::state::{Cluster, DevNode, Place};
 use super::{DevError, EngineKind};
+use crate::format::count;
 use engine::{DockerEngine, DockerOptions, Engine as _, EngineError};
 use rustix::process::Signal;
 use std::time::Duration;
@@ -31,7 +32,7 @@ pub(super) async fn down(place: &Place) -> Result<(), DevError> {
         }
     }
     place.clear(&cluster)?;
-    eprintln!("removed {} nodes and {removed} containers", cluster.nodes.len());
+    eprintln!("removed {} and {}", count(cluster.nodes.len(), "node"), count(removed, "container"));
     Ok(())
 }
 

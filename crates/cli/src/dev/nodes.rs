@@ -2,6 +2,7 @@
 
 use super::state::{Cluster, DevNode, Place};
 use super::{Api, DevError, EngineKind, down, process, show, up};
+use crate::format::count;
 use rustix::process::Signal;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -20,7 +21,7 @@ pub(super) async fn kill(api: &Api, place: &Place, name: &str, containers: bool)
         let cluster = place.cluster()?;
         if cluster.engine == EngineKind::Docker {
             let killed = down::containers(&cluster, &node, down::Fate::Kill).await?;
-            eprintln!("killed {killed} containers of {}", node.name);
+            eprintln!("killed {} of {}", count(killed, "container"), node.name);
         }
     }
     println!("{}", node.name);

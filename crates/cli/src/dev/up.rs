@@ -2,6 +2,7 @@
 
 use super::state::{Cluster, DevNode, Place};
 use super::{Api, DevError, EngineKind, UpArgs, down, process, show};
+use crate::format::count;
 use engine::Engine as _;
 use serde_json::{Value, json};
 use std::net::{SocketAddr, TcpListener};
@@ -36,7 +37,8 @@ pub(super) async fn up(api: &Api, place: &Place, args: &UpArgs) -> Result<(), De
     let began = Instant::now();
     match bring_up(api, place, &mut cluster).await {
         Ok(()) => {
-            eprintln!("{} nodes are ready after {:.1} s", cluster.nodes.len(), began.elapsed().as_secs_f64());
+            let (nodes, be) = (cluster.nodes.len(), if cluster.nodes.len() == 1 { "is" } else { "are" });
+            eprintln!("{} {be} ready after {:.1} s", count(nodes, "node"), began.elapsed().as_secs_f64());
             show::table(api, &cluster).await;
             show::what_to_try(place, &cluster);
             Ok(())

@@ -12,6 +12,11 @@ pub(crate) fn short_id(id: &str) -> &str {
     id.get(..12).unwrap_or(id)
 }
 
+/// `1 node`, `3 nodes`.
+pub(crate) fn count(n: usize, what: &str) -> String {
+    format!("{n} {what}{}", if n == 1 { "" } else { "s" })
+}
+
 /// First letter in upper case, the rest as it is: Docker's way to show an enumeration's word.
 pub(crate) fn capitalised(word: &str) -> String {
     let mut chars = word.chars();

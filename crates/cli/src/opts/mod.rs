@@ -1,5 +1,6 @@
 //! Values of flags: from a word on the command line to what the API wants, with Docker's words for what is wrong.
 
+mod external_ca;
 mod file_reference;
 mod mount;
 mod network;
@@ -7,6 +8,7 @@ mod port;
 mod resource;
 mod words;
 
+pub(crate) use external_ca::{ExternalCaFlag, external_ca, external_cas};
 pub(crate) use file_reference::{config, secret};
 pub(crate) use mount::mount;
 pub(crate) use network::{dns_search, network};

@@ -2,7 +2,7 @@
 //!
 //! | what | takes |
 //! |---|---|
-//! | a task is made ready (its image is there) | [`PREPARE`] |
+//! | a task is made ready (its image, or the plugin, is there) | [`PREPARE`] |
 //! | a task that is ready comes to run | [`START`]; with a health check its interval more, as one probe has to pass |
 //! | a task that runs and is asked to stop has stopped | [`STOP`], or its stop grace period if that is shorter |
 //! | a task of a job ends well | [`JOB`] after it began to run |
@@ -118,7 +118,7 @@ fn next_state(task: &Task) -> Option<(TaskState, Duration)> {
         return None;
     }
     if !task.is_wanted() {
-        let grace = task.spec.container.stop_grace_period.unwrap_or(model::limits::STOP_GRACE_PERIOD_DEFAULT);
+        let grace = task.spec.stop_grace_period();
         let runs = state >= TaskState::Starting;
         return Some((TaskState::Shutdown, if runs { STOP.min(grace) } else { Duration::ZERO }));
     }
@@ -136,7 +136,7 @@ fn next_state(task: &Task) -> Option<(TaskState, Duration)> {
 
 /// How much longer a task with a health check takes to count as running.
 fn health(task: &Task) -> Duration {
-    let check = task.spec.container.healthcheck.as_ref();
+    let check = task.spec.container().and_then(|c| c.healthcheck.as_ref());
     let test = check.map_or(&[][..], |h| &h.test);
     if test.is_empty() || test[0] == "NONE" {
         return Duration::ZERO;

@@ -1,7 +1,10 @@
 //! Changes of objects, in words. Values are shown where they are no secret: never those of environment variables, of data, of
 //! keys and of tokens.
 
-use model::{Availability, Cluster, Mode, Node, NodeState, Role, Service, ServiceSpec, TaskSpec};
+use model::{
+    Availability, Cluster, ContainerSpec, Mode, Node, NodeState, PluginSpec, Role, Runtime, Service, ServiceSpec,
+    TaskSpec,
+};
 use std::collections::{BTreeMap, BTreeSet};
 use store::{Change, Object, ObjectId, Snapshot, Transaction};
 
@@ -64,7 +67,14 @@ pub(super) fn node_name(node: &Node) -> String {
 // --- services ---
 
 fn summary(spec: &ServiceSpec) -> String {
-    format!("{}, image {}", mode(&spec.mode), spec.task.container.image)
+    format!("{}, {}", mode(&spec.mode), runtime(&spec.task))
+}
+
+fn runtime(task: &TaskSpec) -> String {
+    match &task.runtime {
+        Runtime::Container(container) => format!("image {}", container.image),
+        Runtime::Plugin(plugin) => format!("plugin {} from {}", plugin.local_name(), plugin.remote),
+    }
 }
 
 fn mode(mode: &Mode) -> String {
@@ -110,11 +120,26 @@ fn service(before: &Service, after: &Service, moves: bool) -> Vec<String> {
 
 /// What differs between two task specs, a few words each.
 pub(super) fn task(b: &TaskSpec, a: &TaskSpec) -> Vec<String> {
-    let (old, new) = (&b.container, &a.container);
-    let mut out = Vec::new();
-    if old.image != new.image {
-        out.push(format!("image {} -> {}", old.image, new.image));
+    let mut out = match (&b.runtime, &a.runtime) {
+        (Runtime::Container(old), Runtime::Container(new)) => container(old, new),
+        (Runtime::Plugin(old), Runtime::Plugin(new)) => plugin(old, new),
+        _ => vec![format!("{} -> {}", runtime(b), runtime(a))],
+    };
+    let parts = [
+        ("resources", b.resources != a.resources),
+        ("restart policy", b.restart != a.restart),
+        ("placement", b.placement != a.placement),
+        ("log driver", b.log_driver != a.log_driver),
+        ("forced", b.force_update != a.force_update),
+    ];
+    out.extend(differing(&parts));
+    if out.is_empty() && b.registry_auth() == a.registry_auth() && b != a {
+        out.push("container settings".into());
     }
+    out
+}
+
+fn container(old: &ContainerSpec, new: &ContainerSpec) -> Vec<String> {
     let parts = [
         ("command", (&old.command, &old.args, &old.dir, &old.user) != (&new.command, &new.args, &new.dir, &new.user)),
         ("environment", old.env != new.env),
@@ -124,17 +149,24 @@ pub(super) fn task(b: &TaskSpec, a: &TaskSpec) -> Vec<String> {
         ("secrets", old.secrets != new.secrets),
         ("configs", old.configs != new.configs),
         ("privileges", (&old.privileges, &old.host_access) != (&new.privileges, &new.host_access)),
-        ("resources", b.resources != a.resources),
-        ("restart policy", b.restart != a.restart),
-        ("placement", b.placement != a.placement),
-        ("log driver", b.log_driver != a.log_driver),
-        ("forced", b.force_update != a.force_update),
     ];
-    out.extend(parts.into_iter().filter(|(_, differs)| *differs).map(|(what, _)| what.to_owned()));
-    if out.is_empty() && old.registry_auth == new.registry_auth && b != a {
-        out.push("container settings".into());
-    }
-    out
+    let image = (old.image != new.image).then(|| format!("image {} -> {}", old.image, new.image));
+    image.into_iter().chain(differing(&parts)).collect()
+}
+
+fn plugin(old: &PluginSpec, new: &PluginSpec) -> Vec<String> {
+    let renamed = [("name", &old.name, &new.name), ("plugin", &old.remote, &new.remote)];
+    let renamed = renamed.into_iter().filter(|(_, b, a)| b != a).map(|(what, b, a)| format!("{what} {b} -> {a}"));
+    let parts = [
+        ("privileges", old.privileges != new.privileges),
+        ("environment", old.env != new.env),
+        (if new.disabled { "disabled" } else { "enabled" }, old.disabled != new.disabled),
+    ];
+    renamed.chain(differing(&parts)).collect()
+}
+
+fn differing(parts: &[(&'static str, bool)]) -> impl Iterator<Item = String> {
+    parts.iter().filter(|(_, differs)| *differs).map(|(what, _)| (*what).to_owned())
 }
 
 // --- nodes ---
@@ -206,6 +238,7 @@ fn cluster(b: &Cluster, a: &Cluster) -> Vec<String> {
     labels(&old.labels, &new.labels, &mut out);
     let others = [
         ("snapshot interval", old.snapshot_interval != new.snapshot_interval),
+        ("Raft settings", old.raft != new.raft),
         ("default log driver", old.task_log_driver != new.task_log_driver),
         ("policy", old.policy != new.policy),
         ("worker join token", b.join_tokens.worker != a.join_tokens.worker),

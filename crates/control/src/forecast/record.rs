@@ -3,6 +3,7 @@
 use super::agents::{self, Agents};
 use super::run::Course;
 use super::{Action, Ends, Forecast, Landing, Options, ServiceForecast, Step, Unplaced, describe, why};
+use crate::words::several;
 use model::{Mode, NodeId, NodeState, Role, Service, ServiceId, Task, TaskId, TaskState, UpdateState};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -382,16 +383,24 @@ impl Notes {
         }
         let services: BTreeSet<&str> = steps.iter().map(|s| s.service.as_str()).collect();
         let services: Vec<&str> = services.into_iter().collect();
-        let n = steps.len();
-        self.0.push(format!("{n} steps of {} happen anyway and are left out", services.join(", ")));
+        let services = services.join(", ");
+        self.0.push(match steps.len() {
+            1 => format!("1 step of {services} happens anyway and is left out"),
+            n => format!("{n} steps of {services} happen anyway and are left out"),
+        });
     }
 
     fn limits(&mut self, course: &Course, steps: &[Step], unplaced: usize) {
-        if course.records.omitted > 0 {
-            self.0.push(format!("{} more steps follow and are left out", course.records.omitted));
+        match course.records.omitted {
+            0 => {}
+            1 => self.0.push("1 more step follows and is left out".into()),
+            n => self.0.push(format!("{n} more steps follow and are left out")),
         }
-        if unplaced > 0 && !steps.is_empty() {
-            self.0.push(format!("{unplaced} tasks have no node as it is"));
+        match unplaced {
+            _ if steps.is_empty() => {}
+            0 => {}
+            1 => self.0.push("1 task has no node as it is".into()),
+            n => self.0.push(format!("{n} tasks have no node as it is")),
         }
         if matches!(course.ends, Ends::TooLarge(_) | Ends::TooMuchWork(_)) {
             self.0.push("the change is too large to be followed to its end; what is shown is its beginning".into());
@@ -412,7 +421,8 @@ impl Notes {
                 .filter(|t| t.spec == service.spec.task)
                 .count();
             if failed > 0 {
-                self.0.push(format!("{failed} tasks of {name} failed as it is to be: more of them may"));
+                let tasks = several(failed, "task", "tasks");
+                self.0.push(format!("{tasks} of {name} failed as it is to be: more of them may"));
             }
         }
     }
@@ -426,10 +436,9 @@ impl Notes {
         };
         let (all, left) = (managers(changed), up(changed));
         if left < up(base) && left < all / 2 + 1 {
+            let (all, needed) = (several(all, "manager", "managers"), several(all / 2 + 1, "is", "are"));
             self.0.push(format!(
-                "{left} of {all} managers would be left, {} are needed: nothing of this would happen before enough of them \
-                 are back",
-                all / 2 + 1
+                "{left} of {all} would be left, {needed} needed: nothing of this would happen before enough of them are back"
             ));
         }
     }

@@ -1,5 +1,7 @@
 //! Why a task found no node, in SwarmKit's words (manager/scheduler/filter.go, `Explain`).
 
+use crate::words::several;
+
 /// The filters, in the order in which they are asked; each node counts for the first that turns it away.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Filter {
@@ -47,7 +49,7 @@ impl Filter {
     }
 
     fn words(self, nodes: usize) -> String {
-        let n = if nodes == 1 { "1 node".to_owned() } else { format!("{nodes} nodes") };
+        let n = several(nodes, "node", "nodes");
         match self {
             Filter::Ready => format!("{n} not available for new tasks"),
             Filter::Resources => format!("insufficient resources on {n}"),

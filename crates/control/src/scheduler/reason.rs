@@ -4,6 +4,7 @@ use super::filter::{free_generic, missing_plugins, needs};
 use super::request::{Held, Request, Spread};
 use super::view::NodeView;
 use super::{ClusterView, Filter};
+use crate::words::several;
 use model::{Availability, Constraint, Node, NodeId, NodeState, Platform, Protocol};
 
 /// A node that cannot take a task, and why.
@@ -76,7 +77,7 @@ fn reason(filter: Filter, view: &NodeView, request: &Request<'_>, spread: &Sprea
         }
         Filter::MaxReplicas => {
             let max = request.max_replicas().unwrap_or(0);
-            format!("runs {} of at most {max} replicas", spread.tasks_on(&node.id))
+            format!("runs {} of at most {}", spread.tasks_on(&node.id), several(max, "replica", "replicas"))
         }
     }
 }

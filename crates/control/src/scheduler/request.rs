@@ -40,10 +40,12 @@ pub struct Held {
 impl<'a> Request<'a> {
     /// What tasks of this spec with these host-mode ports ask.
     pub fn new(spec: &'a TaskSpec, host_ports: &'a [PortConfig]) -> Self {
-        let mounts = spec.container.mounts.iter().filter(|m| m.kind == MountKind::Volume);
+        // A plugin needs no other: neither does it mount volumes of a driver, nor is there output of its own.
+        let container = spec.container();
+        let mounts = container.iter().flat_map(|c| &c.mounts).filter(|m| m.kind == MountKind::Volume);
         // Every engine has local volumes, without a plugin.
         let drivers = mounts.map(|m| m.volume_driver.as_str()).filter(|d| !d.is_empty() && *d != "local");
-        let log_driver = spec.log_driver.as_ref().map(|d| d.name.as_str());
+        let log_driver = container.and(spec.log_driver.as_ref()).map(|d| d.name.as_str());
         let reserved = spec.reservations();
         Request {
             reserved: Resources { nano_cpus: reserved.nano_cpus.max(0), memory_bytes: reserved.memory_bytes.max(0) },

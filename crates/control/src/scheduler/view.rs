@@ -4,7 +4,7 @@ use super::filter::{claim, first_obstacle};
 use super::request::{Held, Request, Spread};
 use super::tree::{Leaf, Tree};
 use super::{Filter, Seat};
-use model::{Availability, GenericResource, Node, NodeId, NodeState, NodeUsage, Preference, Resources};
+use model::{GenericResource, Node, NodeId, NodeUsage, Preference, Resources};
 use std::sync::{Arc, LazyLock};
 use store::Snapshot;
 
@@ -44,7 +44,7 @@ impl ClusterView {
     pub fn new(snapshot: &Snapshot) -> ClusterView {
         let view = |node: &Arc<Node>| NodeView {
             node: node.clone(),
-            available: is_available(node),
+            available: node.takes_tasks(),
             usage: snapshot.usage_of(&node.id).unwrap_or(&NOTHING).clone(),
         };
         ClusterView { nodes: snapshot.nodes().map(view).collect() }
@@ -153,11 +153,6 @@ impl ClusterView {
             Arc::make_mut(&mut self.nodes[i].usage).relieve();
         }
     }
-}
-
-/// True when the node takes tasks.
-fn is_available(node: &Node) -> bool {
-    node.status.state == NodeState::Ready && node.spec.availability == Availability::Active
 }
 
 // === impl NodeView ===

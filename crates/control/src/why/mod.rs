@@ -13,10 +13,11 @@ use crate::eligible::{Standing, standing};
 use crate::rebalance;
 use crate::scheduler::{ClusterView, Spread};
 use crate::slot::{self, Slot, Slots};
+use crate::words::several;
 use model::{Mode, NodeId, Service, ServiceId, Task, TaskId, TaskState, Timestamp};
 use std::collections::BTreeMap;
 use store::Snapshot;
-use words::{Names, several};
+use words::Names;
 
 /// Why a service is not as it should be.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -160,11 +161,21 @@ impl<'a> Asking<'a> {
         };
         let (running, open) = (of(TaskState::Running), self.open_nodes());
         match self.service.spec.mode {
+            Mode::Replicated { replicas: 1 } if running == 1 => "its task runs".into(),
             Mode::Replicated { replicas } if running as u64 == replicas => format!("all {replicas} tasks run"),
-            Mode::Replicated { replicas } => format!("{running} of {replicas} tasks run"),
+            Mode::Replicated { replicas } => {
+                let run = if replicas == 1 || running == 1 { "runs" } else { "run" };
+                format!("{running} of {} {run}", several(replicas, "task", "tasks"))
+            }
             Mode::Global => format!("it runs on {running} of {}", several(open, "node", "nodes")),
-            Mode::ReplicatedJob { total_completions, .. } => {
-                format!("{} of {total_completions} completions, {running} running", self.completed(slots))
+            Mode::ReplicatedJob { .. } => {
+                let wanted =
+                    last_run(slots).map_or(self.service.spec.mode.completions(), |r| self.service.completions_of(r));
+                format!(
+                    "{} of {}, {running} running",
+                    self.completed(slots),
+                    several(wanted, "completion", "completions")
+                )
             }
             Mode::GlobalJob => {
                 let done = self.completed(slots);
@@ -175,7 +186,7 @@ impl<'a> Asking<'a> {
 
     /// The slots of the job's last run whose task has ended well.
     fn completed(&self, slots: &Slots) -> usize {
-        let last = slots.keys().filter_map(|k| k.run).max();
+        let last = last_run(slots);
         let of_last = slots.values().filter(|s| s.key.run == last);
         of_last.filter(|s| s.present().any(|i| i.task.status.state == TaskState::Complete)).count()
     }
@@ -199,6 +210,11 @@ impl<'a> Asking<'a> {
         let reasons: Vec<(String, String)> = closed.map(|n| (self.names.node(&n.id), reason(n))).collect();
         (!reasons.is_empty()).then(|| format!("left out: {}", words::by_reason(reasons, NODES_NAMED_MAX)))
     }
+}
+
+/// The last run of a job that has tasks.
+fn last_run(slots: &Slots) -> Option<u64> {
+    slots.keys().filter_map(|k| k.run).max()
 }
 
 /// Counts what is equal, in the order in which it comes first.

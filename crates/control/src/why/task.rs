@@ -2,12 +2,13 @@
 
 use super::words::{by_reason, ordinal, span};
 use super::{Asking, Rejection};
+use crate::eligible::{Standing, standing};
 use crate::enforce::NO_LONGER_MEETS;
 use crate::restart::{may_follow, pause};
 use crate::scheduler::{Held, Request};
 use crate::service::is_away;
 use crate::slot::{Item, Slot};
-use model::{NodeState, RestartCondition, Task, TaskState, Timestamp, UpdateState, limits};
+use model::{NodeId, NodeState, RestartCondition, Runtime, Task, TaskState, Timestamp, UpdateState, limits};
 use std::sync::Arc;
 
 /// Nodes that are named for each reason, at most.
@@ -66,7 +67,7 @@ fn wanted(asking: &Asking<'_>, slot: &Slot, task: &Task, rejected: &[Rejection])
         return format!("{}{prepared}", waits_to_start(asking, slot, task));
     }
     if state == TaskState::Running {
-        return outdated(asking, &name);
+        return outdated(asking, task, &name);
     }
     format!("{}{}{}", on_its_way(asking, task, &name), takes_over(asking, slot, task), said(task))
 }
@@ -124,13 +125,14 @@ fn on_its_way(asking: &Asking<'_>, task: &Task, node: &str) -> String {
         TaskState::Assigned => format!("waits for node {node} to take it, since {since}"),
         TaskState::Accepted => format!("node {node} has taken it and not begun, since {since}"),
         TaskState::Preparing => {
-            format!(
-                "node {node} prepares it, since {since}: it pulls {} or makes the container",
-                task.spec.container.image
-            )
+            let what = match &task.spec.runtime {
+                Runtime::Container(container) => format!("pulls {} or makes the container", container.image),
+                Runtime::Plugin(plugin) => format!("installs the plugin {}", plugin.remote),
+            };
+            format!("node {node} prepares it, since {since}: it {what}")
         }
         TaskState::Ready => format!("is ready on node {node}, and not started, since {since}"),
-        TaskState::Starting if task.spec.container.healthcheck.is_some() => {
+        TaskState::Starting if task.spec.container().is_some_and(|c| c.healthcheck.is_some()) => {
             format!("starts on node {node}, since {since}; it counts as running once it is healthy")
         }
         state => format!("is {state} on node {node}, since {since}"),
@@ -148,9 +150,16 @@ fn said(task: &Task) -> String {
 }
 
 /// It runs, but is not what the service says.
-fn outdated(asking: &Asking<'_>, node: &str) -> String {
+fn outdated(asking: &Asking<'_>, task: &Task, node: &str) -> String {
+    let is_kept = |id: &NodeId| standing(asking.snapshot, id, &asking.service.spec.task) == Standing::Kept;
     let waits = match asking.service.current_update().map(|u| u.state) {
         Some(UpdateState::Paused | UpdateState::RollbackPaused) => "the update is paused",
+        _ if task.for_node.as_ref().is_some_and(is_kept) => {
+            "the node takes no other while it is paused, or not heard of"
+        }
+        Some(UpdateState::Completed | UpdateState::RollbackCompleted) => {
+            "what was to replace it failed, and is tried again from time to time"
+        }
         _ => "waits for its turn in the update",
     };
     format!("runs on node {node} as the service was before; {waits}")
@@ -171,10 +180,13 @@ fn stopping(asking: &Asking<'_>, task: &Task) -> String {
         Some(_) if task.status.err == NO_LONGER_MEETS => {
             format!("leaves node {name}, which no longer meets its constraints")
         }
-        Some(_) => {
-            let grace = task.spec.container.stop_grace_period.unwrap_or(limits::STOP_GRACE_PERIOD_DEFAULT);
-            format!("is being stopped on node {name}; it has {} until it is killed", span(grace))
-        }
+        Some(_) => match &task.spec.runtime {
+            Runtime::Container(_) => {
+                let grace = span(task.spec.stop_grace_period());
+                format!("is being stopped on node {name}; it has {grace} until it is killed")
+            }
+            Runtime::Plugin(_) => format!("is being disabled on node {name}"),
+        },
     }
 }
 
@@ -206,6 +218,7 @@ fn not_followed(slot: &Slot, task: &Task) -> String {
         }
         _ if task.status.state == TaskState::Complete && task.job_iteration.is_some() => "it is done".into(),
         _ => match policy.max_attempts.filter(|n| *n > 0) {
+            Some(1) => "its only restart attempt is used up".into(),
             Some(attempts) => format!("its {attempts} restart attempts are used up"),
             None => "nothing follows it".into(),
         },

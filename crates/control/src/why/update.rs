@@ -2,9 +2,10 @@
 
 use super::Asking;
 use super::task::left;
-use super::words::{several, span};
+use super::words::span;
 use crate::dirty::is_up_to_date;
 use crate::slot::{Item, Slot, Slots};
+use crate::words::several;
 use model::{TaskState, UpdateConfig, UpdateState, limits};
 
 /// What the update (or rollback) of the service waits for; empty when none is under way and none is paused.

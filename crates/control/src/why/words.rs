@@ -1,6 +1,7 @@
 //! Names, times and numbers as people say them.
 
 use super::count_equal;
+use crate::words::several;
 use model::{NodeId, Task, TaskId};
 use std::time::Duration;
 use store::Snapshot;
@@ -56,11 +57,6 @@ pub(super) fn by_reason(nodes: Vec<(String, String)>, named_max: usize) -> Strin
     let rest =
         if more == 0 { String::new() } else { format!("; and {}", several(more, "other reason", "other reasons")) };
     format!("{}{rest}", said.join("; "))
-}
-
-/// `1 node`, `3 nodes`.
-pub(super) fn several(n: usize, one: &str, many: &str) -> String {
-    if n == 1 { format!("1 {one}") } else { format!("{n} {many}") }
 }
 
 /// `350 ms`, `4 s`, `12 min`, `23 h`; what is left of a second counts as one.

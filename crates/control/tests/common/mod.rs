@@ -266,7 +266,7 @@ impl World {
     }
 
     pub fn set_image(&mut self, id: &ServiceId, image: &str) {
-        self.change_service(id, |s| Arc::make_mut(&mut s.task).container.image = image.into());
+        self.change_service(id, |s| Arc::make_mut(&mut s.task).container_mut().unwrap().image = image.into());
     }
 
     pub fn remove_service(&mut self, id: &ServiceId) {
@@ -297,7 +297,7 @@ impl World {
     }
 
     pub fn images(&self, id: &ServiceId) -> Vec<String> {
-        self.running(id).iter().map(|t| t.spec.container.image.clone()).collect()
+        self.running(id).iter().map(|t| t.spec.origin().to_owned()).collect()
     }
 
     pub fn set_status(&mut self, id: &TaskId, state: TaskState) {
@@ -521,7 +521,7 @@ pub fn list(tasks: impl Iterator<Item = Arc<Task>>) -> String {
 /// well, `slow` takes its time to be prepared, `sick` never becomes healthy, anything else runs. `crash/5s`, `done/5s` and
 /// `slow/5s` do it after so long.
 pub fn image(name: &str) -> TaskSpec {
-    TaskSpec { container: ContainerSpec { image: name.into(), ..ContainerSpec::default() }, ..TaskSpec::default() }
+    TaskSpec { runtime: ContainerSpec { image: name.into(), ..ContainerSpec::default() }.into(), ..TaskSpec::default() }
 }
 
 pub fn with_policy(mut spec: TaskSpec, policy: RestartPolicy) -> TaskSpec {
@@ -563,7 +563,7 @@ fn behaviour(image: &str) -> (&str, Duration) {
 
 /// When the agent of a task has something to do though nothing changes.
 fn next_event(task: &Task) -> Option<Timestamp> {
-    let (what, after) = behaviour(&task.spec.container.image);
+    let (what, after) = behaviour(task.spec.origin());
     let waits = match task.status.state {
         TaskState::Running => matches!(what, "crash" | "done"),
         TaskState::Preparing => what == "slow",
@@ -584,7 +584,7 @@ fn next_state(task: &Task, now: Timestamp, all_is_well: bool) -> Option<TaskStat
     if !all_is_well && next_event(task).is_some_and(|at| now < at) {
         return None;
     }
-    let (image, _) = if all_is_well { ("", Duration::ZERO) } else { behaviour(&task.spec.container.image) };
+    let (image, _) = if all_is_well { ("", Duration::ZERO) } else { behaviour(task.spec.origin()) };
     match state {
         Assigned => Some(Accepted),
         Accepted => Some(Preparing),

@@ -74,9 +74,12 @@ fn mode(old: &Mode, flag: &str, value: &str) -> Result<Mode, String> {
 
 fn set_task(task: &mut TaskSpec, flag: &str, value: &str) -> Result<(), String> {
     match flag {
-        "--image" => task.container.image = value.into(),
+        "--image" => task.container_mut().unwrap().image = value.into(),
+        "--plugin" => task.runtime = PluginSpec { name: value.into(), ..PluginSpec::default() }.into(),
+        "--remote" => task.plugin_mut().ok_or("its tasks are no plugins")?.remote = value.into(),
+        "--plugin-disabled" => task.plugin_mut().ok_or("its tasks are no plugins")?.disabled = value == "true",
         "--force" => task.force_update += 1,
-        "--env" => task.container.env.push(value.into()),
+        "--env" => task.container_mut().unwrap().env.push(value.into()),
         "--reserve-cpu" => reservations(task).nano_cpus = cpus(value)?,
         "--reserve-memory" => reservations(task).memory_bytes = bytes(value)?,
         "--generic-resource" => {
@@ -85,7 +88,7 @@ fn set_task(task: &mut TaskSpec, flag: &str, value: &str) -> Result<(), String> 
             generic.push(GenericRequest { kind: kind.into(), amount: number(amount)? });
         }
         "--log-driver" => task.log_driver = Some(LogDriver { name: value.into(), ..LogDriver::default() }),
-        "--volume-driver" => task.container.mounts.push(Mount {
+        "--volume-driver" => task.container_mut().unwrap().mounts.push(Mount {
             source: "data".into(),
             target: "/data".into(),
             volume_driver: value.into(),

@@ -1,15 +1,18 @@
 //! Commands on services: what the API does with them.
 
 use super::{Script, flags, number};
-use model::{JobRun, Meta, Mode, Progress, Service, ServiceSpec, UpdateState, UpdateStatus};
+use model::{JobRun, Meta, Mode, Progress, Runtime, Service, ServiceSpec, UpdateState, UpdateStatus};
 
 impl Script {
-    /// `service create --name NAME FLAGS IMAGE`
+    /// `service create --name NAME FLAGS IMAGE`; with `--plugin NAME` its tasks are plugins, and IMAGE is where they come from.
     pub(super) fn create(&mut self, words: &[&str]) -> Result<String, String> {
         let mut spec = flags::plain("unnamed", "nginx")?;
         let rest = flags::take(words, |flag, value| flags::set(&mut spec, flag, value))?;
         let [image] = rest.as_slice() else { return Err("one image is needed".into()) };
-        std::sync::Arc::make_mut(&mut spec.task).container.image = (*image).to_owned();
+        match &mut std::sync::Arc::make_mut(&mut spec.task).runtime {
+            Runtime::Container(container) => container.image = (*image).to_owned(),
+            Runtime::Plugin(plugin) => plugin.remote = (*image).to_owned(),
+        }
         let run = JobRun { iteration: 0, last_execution: self.world.now };
         let job = spec.mode.is_job().then_some(run);
         let service = Service {

@@ -20,7 +20,7 @@ impl Script {
                 Mode::Global => wanted.len().to_string(),
                 Mode::GlobalJob => format!("{} done {}", wanted.len(), self.done(service)),
             };
-            let image = service.spec.task.container.image.clone();
+            let image = service.spec.task.origin().to_owned();
             rows.push(vec![
                 service.spec.name.to_string(),
                 service.spec.mode.as_str().into(),
@@ -87,7 +87,7 @@ impl Script {
             task.desired.to_string()
         };
         let state = task.status.state.to_string();
-        let mut row = vec![name, task.spec.container.image.clone(), node, desired, state];
+        let mut row = vec![name, task.spec.origin().to_owned(), node, desired, state];
         if !task.generic.is_empty() {
             let given = task.generic.iter().map(|g| match g {
                 model::GenericResource::Named { kind, value } => format!("{kind}={value}"),

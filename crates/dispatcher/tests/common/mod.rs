@@ -148,7 +148,7 @@ impl Manager {
             tx.create(node(n, NodeState::Unknown));
         }
         store.propose(tx).await.expect("an empty store takes it");
-        let reports = LeaderReports::new(store.clone(), Arc::new(FixedClock), Canary::default());
+        let reports = LeaderReports::new(Arc::new(FixedClock), Canary::default());
         let way = Arc::new(Way {
             reports: reports.clone(),
             cut: Mutex::new(false),
@@ -158,7 +158,8 @@ impl Manager {
         let (term, term_seen) = watch::channel(1);
         let (suspects, suspects_seen) = watch::channel(BTreeSet::new());
         let tasks = Tasks::new();
-        tasks.spawn("lead", async move { reports.lead(suspects_seen).await });
+        let leads = store.clone();
+        tasks.spawn("lead", async move { reports.lead(leads, suspects_seen).await });
         let parts = DispatcherParts {
             store: store.clone(),
             leader: way.clone(),

@@ -4,8 +4,9 @@ use bollard::models::{GenericResourcesInner, SystemInfo};
 use model::{EngineDescription, GenericResource, NodeDescription, Platform, Resources};
 use std::collections::BTreeSet;
 
-/// `besides`: what the machine has by our own settings, which count for a kind that both know.
-pub(super) fn node(info: SystemInfo, besides: &[GenericResource]) -> NodeDescription {
+/// `managed`: the plugins that the engine runs itself, as (type, name), which it does not tell with the others. `besides`: what
+/// the machine has by our own settings, which count for a kind that both know.
+pub(super) fn node(info: SystemInfo, managed: Vec<(String, String)>, besides: &[GenericResource]) -> NodeDescription {
     let generic = info.generic_resources.unwrap_or_default().into_iter().filter_map(generic);
     let generic = generic.filter(|g| besides.iter().all(|b| b.kind() != g.kind())).chain(besides.iter().cloned());
     let plugins = info.plugins.unwrap_or_default();
@@ -16,7 +17,10 @@ pub(super) fn node(info: SystemInfo, besides: &[GenericResource]) -> NodeDescrip
         ("Network", plugins.network),
         ("Volume", plugins.volume),
     ];
-    let sorted = |names: Option<Vec<String>>| names.unwrap_or_default().into_iter().collect::<BTreeSet<_>>();
+    let pairs = |(kind, names): (&str, Option<Vec<String>>)| {
+        names.unwrap_or_default().into_iter().map(|name| (kind.to_owned(), name)).collect::<Vec<_>>()
+    };
+    let plugins: BTreeSet<(String, String)> = kinds.into_iter().flat_map(pairs).chain(managed).collect();
     let labels = info.labels.unwrap_or_default();
     let label = |l: String| l.split_once('=').map_or((l.clone(), String::new()), |(k, v)| (k.to_owned(), v.to_owned()));
     NodeDescription {
@@ -33,10 +37,7 @@ pub(super) fn node(info: SystemInfo, besides: &[GenericResource]) -> NodeDescrip
         engine: EngineDescription {
             version: info.server_version.unwrap_or_default(),
             labels: labels.into_iter().map(label).collect(),
-            plugins: kinds
-                .into_iter()
-                .flat_map(|(kind, names)| sorted(names).into_iter().map(move |n| (kind.to_owned(), n)))
-                .collect(),
+            plugins: plugins.into_iter().collect(),
         },
         tls: None,
     }
@@ -63,7 +64,7 @@ mod tests {
                 {"DiscreteResourceSpec":{"Kind":"SSD","Value":3}},{"NamedResourceSpec":{"Kind":"GPU"}}]}"#;
         let pair = |k: &str, v: &str| (k.to_owned(), v.to_owned());
         assert_eq!(
-            node(serde_json::from_str(json).unwrap(), &[]),
+            node(serde_json::from_str(json).unwrap(), vec![pair("Volume", "nfs:latest")], &[]),
             NodeDescription {
                 hostname: "n1".into(),
                 platform: Platform { architecture: "x86_64".into(), os: "linux".into() },
@@ -79,14 +80,15 @@ mod tests {
                         pair("Log", "json-file"),
                         pair("Log", "syslog"),
                         pair("Network", "bridge"),
-                        pair("Volume", "local")
+                        pair("Volume", "local"),
+                        pair("Volume", "nfs:latest"),
                     ],
                 },
                 tls: None,
             }
         );
         let ssds = [GenericResource::Discrete { kind: "SSD".into(), amount: 5 }];
-        let generic = node(serde_json::from_str(json).unwrap(), &ssds).generic;
+        let generic = node(serde_json::from_str(json).unwrap(), Vec::new(), &ssds).generic;
         let kinds: Vec<&str> = generic.iter().map(GenericResource::kind).collect();
         assert_eq!((kinds, &generic[1..]), (vec!["GPU", "SSD"], &ssds[..]), "our own settings count");
     }

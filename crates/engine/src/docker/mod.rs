@@ -5,6 +5,7 @@ mod describe;
 mod exec;
 mod logs;
 mod observe;
+mod plugins;
 mod pull;
 mod raw;
 mod tmpfs;
@@ -219,7 +220,7 @@ impl Engine for DockerEngine {
     async fn describe(&self) -> Result<NodeDescription, EngineError> {
         let client = self.client().await?;
         let info = self.bound("describe itself", READ_TIMEOUT, client.info()).await?;
-        Ok(describe::node(info, &self.generic))
+        Ok(describe::node(info, self.enabled_plugins().await?, &self.generic))
     }
 
     async fn pull(&self, image: &str, registry_auth: Option<&str>) -> Result<(), EngineError> {

@@ -19,9 +19,9 @@ use tokio::time::Instant;
 /// delays a task by this much, once in [`RESULT_FRESH`].
 const STALL_WITH_IMAGE: Duration = Duration::from_secs(4);
 /// The same when there is no copy: Docker's own connection attempts take up to 30 s each.
-const STALL_WITHOUT_IMAGE: Duration = Duration::from_secs(60);
+pub(super) const STALL_WITHOUT_IMAGE: Duration = Duration::from_secs(60);
 /// No pull takes longer than this.
-const PULL_TIMEOUT: Duration = Duration::from_secs(3600);
+pub(super) const PULL_TIMEOUT: Duration = Duration::from_secs(3600);
 /// For so long a pull's result is good for other tasks that want the same image and have it.
 const RESULT_FRESH: Duration = Duration::from_secs(10);
 /// Images whose last pull is remembered.
@@ -130,7 +130,7 @@ impl DockerEngine {
     ) -> Result<(), EngineError> {
         let mut client = self.client().await?;
         if let Some(auth) = registry_auth {
-            let header = bollard_header(auth)?;
+            let header = sensitive_header(auth)?;
             client = client.with_request_modifier(move |mut request| {
                 request.headers_mut().insert("x-registry-auth", header.clone());
                 request
@@ -152,7 +152,7 @@ impl DockerEngine {
     }
 }
 
-fn bollard_header(auth: &str) -> Result<http::HeaderValue, EngineError> {
+pub(super) fn sensitive_header(auth: &str) -> Result<http::HeaderValue, EngineError> {
     let mut value = http::HeaderValue::from_str(auth).map_err(|_| {
         EngineError::Refused("the registry credentials contain characters that no header may have".into())
     })?;
@@ -182,7 +182,7 @@ mod tests {
 
     #[test]
     fn credentials_that_cannot_be_a_header_are_refused_and_not_repeated() {
-        let error = bollard_header("sec\nret").unwrap_err().to_string();
+        let error = sensitive_header("sec\nret").unwrap_err().to_string();
         assert!(!error.contains("ret\n") && !error.contains("sec\n"), "{error}");
     }
 

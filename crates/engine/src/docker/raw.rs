@@ -1,5 +1,5 @@
 //! Single requests over connections of their own, for what bollard does not do: it takes a terminal's output for frames when
-//! it happens to look like one, and leaves out what it does not know of a description.
+//! it happens to look like one, leaves out what it does not know of a description, and knows no plugins.
 
 use super::{DockerEngine, Endpoint};
 use crate::EngineError;
@@ -38,16 +38,34 @@ impl DockerEngine {
     ) -> Result<Answer, EngineError> {
         let exchange = async {
             let stream = self.dial().await.map_err(|e| self.unreachable(e.to_string()))?;
-            let request = request
-                .header(header::HOST, "docker")
-                .header(header::CONTENT_TYPE, "application/json")
-                .body(Full::new(Bytes::from(body)))
-                .map_err(|e| EngineError::Refused(format!("cannot ask the engine to {call}: {e}")))?;
-            exchange(stream, request, bytes_max).await.map_err(|e| self.unreachable(e))
+            exchange(stream, whole(call, request, body)?, bytes_max).await.map_err(|e| self.unreachable(e))
         };
         match tokio::time::timeout(after, exchange).await {
             Ok(answer) => answer,
             Err(_) => Err(EngineError::Timeout { call, after }),
+        }
+    }
+
+    /// Sends one request and follows what the engine says of its progress, line by line, to the end. Given up when nothing
+    /// comes for `stall`, or after `total`.
+    pub(super) async fn raw_progress(
+        &self,
+        call: &'static str,
+        stall: Duration,
+        total: Duration,
+        request: http::request::Builder,
+        body: Vec<u8>,
+    ) -> Result<(), EngineError> {
+        let request = whole(call, request, body)?;
+        let dialled = tokio::time::timeout(stall, self.dial()).await;
+        let stream = dialled.map_err(|_| EngineError::Timeout { call, after: stall })?;
+        let stream = stream.map_err(|e| self.unreachable(e.to_string()))?;
+        match tokio::time::timeout(total, follow(stream, request, stall)).await {
+            Ok(Followed::Done) => Ok(()),
+            Ok(Followed::Failed(error)) => Err(error),
+            Ok(Followed::Lost(why)) => Err(self.unreachable(why)),
+            Ok(Followed::Stalled) => Err(EngineError::Timeout { call, after: stall }),
+            Err(_) => Err(EngineError::Timeout { call, after: total }),
         }
     }
 
@@ -60,6 +78,18 @@ impl DockerEngine {
             }
         })
     }
+}
+
+fn whole(
+    call: &'static str,
+    request: http::request::Builder,
+    body: Vec<u8>,
+) -> Result<Request<Full<Bytes>>, EngineError> {
+    request
+        .header(header::HOST, "docker")
+        .header(header::CONTENT_TYPE, "application/json")
+        .body(Full::new(Bytes::from(body)))
+        .map_err(|e| EngineError::Refused(format!("cannot ask the engine to {call}: {e}")))
 }
 
 /// An answer with an error status, in our terms.
@@ -98,4 +128,62 @@ async fn exchange(stream: BoxStream, request: Request<Full<Bytes>>, bytes_max: u
     };
     let parts = ended.map_err(|e| text(&e))?;
     Ok(Answer::Tunnel(parts.io.into_inner(), parts.read_buf))
+}
+
+/// How following an answer ended.
+enum Followed {
+    Done,
+    Failed(EngineError),
+    Lost(String),
+    Stalled,
+}
+
+/// Bytes of a line of progress, and of an answer that says why there is none.
+const LINE_BYTES_MAX: usize = 64 << 10;
+
+async fn follow(stream: BoxStream, request: Request<Full<Bytes>>, stall: Duration) -> Followed {
+    let (mut sender, connection) = match http1::handshake(TokioIo::new(stream)).await {
+        Ok(both) => both,
+        Err(e) => return Followed::Lost(e.to_string()),
+    };
+    let progress = pin!(async {
+        let response = match tokio::time::timeout(stall, sender.send_request(request)).await {
+            Ok(Ok(response)) => response,
+            Ok(Err(e)) => return Followed::Lost(e.to_string()),
+            Err(_) => return Followed::Stalled,
+        };
+        let (status, mut body) = (response.status(), response.into_body());
+        let mut line = Vec::new();
+        loop {
+            match tokio::time::timeout(stall, body.frame()).await {
+                Ok(Some(Ok(frame))) => line.extend_from_slice(frame.data_ref().map_or(&[][..], |d| d)),
+                Ok(Some(Err(e))) => return Followed::Lost(e.to_string()),
+                Err(_) => return Followed::Stalled,
+                Ok(None) if status.is_success() => return ended(&line),
+                Ok(None) => return Followed::Failed(refused(status, &line)),
+            }
+            while status.is_success()
+                && let Some(end) = line.iter().position(|b| *b == b'\n')
+            {
+                if let failed @ Followed::Failed(_) = ended(&line[..end]) {
+                    return failed;
+                }
+                line.drain(..=end);
+            }
+            if line.len() > LINE_BYTES_MAX {
+                return Followed::Lost("a line of its progress is too long".into());
+            }
+        }
+    });
+    match select(progress, pin!(connection)).await {
+        Either::Left((followed, _)) => followed,
+        Either::Right((_, progress)) => progress.await,
+    }
+}
+
+/// What a line of progress says: an error comes in one too, when the engine had begun to answer.
+fn ended(line: &[u8]) -> Followed {
+    let json: Option<serde_json::Value> = serde_json::from_slice(line).ok();
+    let error = json.as_ref().and_then(|j| j.get("error")).and_then(|e| e.as_str());
+    error.map_or(Followed::Done, |error| Followed::Failed(EngineError::Failed(error.to_owned())))
 }

@@ -1,7 +1,7 @@
 //! Switches with which the simulation makes the embedded engine misbehave.
 
 use super::Inner;
-use crate::{EngineError, Health};
+use crate::{EngineError, Health, PluginState};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
@@ -31,6 +31,18 @@ pub enum Call {
     Logs,
     /// The calls of [`Execs`](crate::Execs)
     Exec,
+    /// `plugin`
+    PluginLook,
+    /// `plugin_install` and `plugin_upgrade`
+    PluginPull,
+    /// `plugin_set`
+    PluginSet,
+    /// `plugin_enable`
+    PluginEnable,
+    /// `plugin_disable`
+    PluginDisable,
+    /// `plugin_remove`
+    PluginRemove,
 }
 
 /// Makes an [`EmbeddedEngine`](super::EmbeddedEngine) misbehave. Clones act on the same engine.
@@ -66,7 +78,7 @@ const QUEUE_MAX: usize = 10_000;
 // === impl Call ===
 
 impl Call {
-    /// All calls that an agent makes by itself; what a user asks for is not among them.
+    /// All calls that an agent makes by itself for containers; what a user asks for is not among them.
     pub const ALL: [Call; 10] = [
         Call::Describe,
         Call::Pull,
@@ -78,6 +90,16 @@ impl Call {
         Call::List,
         Call::Events,
         Call::Logs,
+    ];
+
+    /// All calls that an agent makes for plugins.
+    pub const PLUGINS: [Call; 6] = [
+        Call::PluginLook,
+        Call::PluginPull,
+        Call::PluginSet,
+        Call::PluginEnable,
+        Call::PluginDisable,
+        Call::PluginRemove,
     ];
 
     pub(crate) fn verb(self) -> &'static str {
@@ -93,6 +115,12 @@ impl Call {
             Call::Events => "tell its events",
             Call::Logs => "give a container's output",
             Call::Exec => "run a command in a container",
+            Call::PluginLook => "look at a plugin",
+            Call::PluginPull => "install a plugin",
+            Call::PluginSet => "change a plugin's settings",
+            Call::PluginEnable => "enable a plugin",
+            Call::PluginDisable => "disable a plugin",
+            Call::PluginRemove => "remove a plugin",
         }
     }
 }
@@ -172,6 +200,21 @@ impl Faults {
     /// A container vanishes, as when somebody removes it by hand.
     pub fn vanish(&self, id_or_name: &str) {
         self.inner.with(|s, now| s.containers.remove(id_or_name, now));
+    }
+
+    /// A plugin is enabled or disabled by hand; false when it was so, or is not there.
+    pub fn set_plugin(&self, name: &str, enabled: bool) -> bool {
+        self.inner.with(|s, _| s.plugins.set_enabled(name, enabled))
+    }
+
+    /// A plugin is removed by hand; false when it was not there.
+    pub fn vanish_plugin(&self, name: &str) -> bool {
+        self.inner.with(|s, _| s.plugins.remove(name))
+    }
+
+    /// A plugin is installed by hand.
+    pub fn put_plugin(&self, state: PluginState) {
+        self.inner.with(|s, _| s.plugins.put(state));
     }
 
     /// The next events, so many, are never delivered.

@@ -10,10 +10,12 @@ mod containers;
 mod execs;
 mod faults;
 mod files;
+mod plugins;
 
 pub use containers::Started;
 pub use faults::{Call, Faults};
 pub use files::FileThere;
+pub use plugins::PLUGINS_MAX;
 
 use crate::{
     ContainerEvent, ContainerPhase, ContainerState, Engine, EngineError, HostFiles, LogChunk, LogOptions, NewContainer,
@@ -78,6 +80,7 @@ pub(crate) struct State {
     faults: faults::Plan,
     signals: Vec<(String, String)>,
     execs: execs::Table,
+    plugins: plugins::Installed,
 }
 
 /// A clock that follows tokio's time from when it is made: for tests with paused time.
@@ -209,7 +212,7 @@ impl Inner {
 impl Engine for EmbeddedEngine {
     async fn describe(&self) -> Result<NodeDescription, EngineError> {
         let options = self.inner.options.clone();
-        self.call(Call::Describe, Duration::from_millis(2), |_, _| {
+        self.call(Call::Describe, Duration::from_millis(2), |s, _| {
             Ok(NodeDescription {
                 hostname: options.hostname,
                 platform: options.platform,
@@ -218,7 +221,7 @@ impl Engine for EmbeddedEngine {
                 engine: EngineDescription {
                     version: "embedded".into(),
                     labels: options.labels,
-                    plugins: options.plugins,
+                    plugins: options.plugins.into_iter().chain(s.plugins.volume_drivers()).collect(),
                 },
                 tls: None,
             })

@@ -24,6 +24,8 @@ const SPREAD: Duration = Duration::from_secs(2);
 const START_RETRY: Duration = Duration::from_secs(5);
 /// Between two renewals that only a clock that is off asks for, at most: each restarts the connections between managers.
 const CLOCK_PAUSE_MAX: Duration = Duration::from_secs(3600);
+/// For one manager's answer where authorities elsewhere may sign, which the manager asks in turn.
+const ASK_TIMEOUT_ELSEWHERE: Duration = Duration::from_secs(7);
 /// Certificates are cut to whole seconds.
 const EXPIRY_TOLERANCE: Duration = Duration::from_secs(2);
 
@@ -36,6 +38,8 @@ pub(super) enum Why {
     Promotion,
     /// Another root signs now.
     Issuer,
+    /// Managers mark certificates now, and this one has no mark.
+    Mark,
     /// Certificates are valid for another time now.
     Validity,
     /// It is old enough.
@@ -73,6 +77,9 @@ pub(super) fn wanted(identity: &Identity, news: &SessionInfo, now: Duration, ren
     if ca::describe_root(&news.root_certificate_pem).is_some_and(|wanted| wanted != *identity.issuer()) {
         return Some(Why::Issuer);
     }
+    if news.certificate_marked && !identity.issued().is_marked() {
+        return Some(Why::Mark);
+    }
     let expiry = news.node_cert_expiry;
     if !expiry.is_zero() && identity.expiry().abs_diff(expiry) > EXPIRY_TOLERANCE {
         return Some(Why::Validity);
@@ -95,7 +102,9 @@ impl Keeper {
             _ => {
                 self.backoff = RETRY;
                 let spread = match why {
-                    Why::Issuer | Why::Validity => Duration::from_millis(rand.below(SPREAD.as_millis() as u64)),
+                    Why::Issuer | Why::Mark | Why::Validity => {
+                        Duration::from_millis(rand.below(SPREAD.as_millis() as u64))
+                    }
                     Why::Role | Why::Promotion | Why::Age => Duration::ZERO,
                 };
                 Instant::now() + spread
@@ -151,7 +160,8 @@ impl Member {
         if !wait.is_zero() {
             return wait;
         }
-        match self.renew(keeper).await {
+        let patience = if news.certificate_marked { ASK_TIMEOUT_ELSEWHERE } else { ASK_TIMEOUT };
+        match self.renew(keeper, patience).await {
             Ok(()) if wanted(&self.identity(), news, now, keeper.renew_at) == Some(why) => {
                 let identity = self.identity();
                 if why == Why::Age {
@@ -218,8 +228,8 @@ impl Member {
     }
 
     /// Gets a certificate as the managers think it should be, and becomes what it says.
-    async fn renew(self: &Arc<Self>, keeper: &mut Keeper) -> Result<(), String> {
-        let renewed = self.renewed().await?;
+    async fn renew(self: &Arc<Self>, keeper: &mut Keeper, patience: Duration) -> Result<(), String> {
+        let renewed = self.renewed(patience).await?;
         self.adopt(renewed.identity, keeper).await?;
         // Not the greater of the two: the answer is from the state of now, which may be that of a backup.
         keeper.cluster_version = renewed.cluster_version;
@@ -282,10 +292,11 @@ impl Member {
         self.gossip_members.send_replace(BTreeSet::new());
     }
 
-    async fn renewed(&self) -> Result<Renewed, String> {
+    /// `patience` is for each manager.
+    async fn renewed(&self, patience: Duration) -> Result<Renewed, String> {
         let key = NodeKey::generate().map_err(|e| e.to_string())?;
         let csr_pem = key.csr_pem().map_err(|e| e.to_string())?;
-        let mut last = match self.renewed_by_itself(&csr_pem).await {
+        let mut last = match self.renewed_by_itself(&csr_pem, patience).await {
             Some(Ok(answer)) => return self.read_answer(answer, &key),
             Some(Err(status)) => rpc::describe(&status),
             None => "no manager is known".to_owned(),
@@ -294,7 +305,7 @@ impl Member {
             let Ok(channel) = self.channels.manager(&addr) else { continue };
             let request = pb::RenewNodeCertificateRequest { csr_pem: csr_pem.clone() };
             let mut client = rpc::node_ca_client(channel);
-            match tokio::time::timeout(ASK_TIMEOUT, client.renew_node_certificate(request)).await {
+            match tokio::time::timeout(patience, client.renew_node_certificate(request)).await {
                 Ok(Ok(answer)) => {
                     return self.read_answer(answer.into_inner(), &key).map_err(|e| format!("{addr}: {e}"));
                 }
@@ -305,13 +316,18 @@ impl Member {
         Err(last)
     }
 
-    /// A leader needs nobody else: it holds the authority's key, and no connection, for which its certificate may be too old.
-    async fn renewed_by_itself(&self, csr_pem: &str) -> Option<Result<pb::RenewNodeCertificateResponse, Status>> {
+    /// A leader needs no other manager: it signs, or asks who does, and needs no connection for which its certificate may be too
+    /// old.
+    async fn renewed_by_itself(
+        &self,
+        csr_pem: &str,
+        patience: Duration,
+    ) -> Option<Result<pb::RenewNodeCertificateResponse, Status>> {
         let manager = self.manager().filter(|m| m.raft.view().role == raft::Role::Leader)?;
         let node_id = self.identity().node_id.clone();
-        let renewed = ca_service::renew(&*manager.client, &self.world.seams, &node_id, csr_pem);
+        let renewed = ca_service::renew(&*manager.client, &manager.signers, &node_id, csr_pem);
         let late = || Err(Status::deadline_exceeded("this manager leads, but hears no majority"));
-        Some(tokio::time::timeout(ASK_TIMEOUT, renewed).await.unwrap_or_else(|_elapsed| late()))
+        Some(tokio::time::timeout(patience, renewed).await.unwrap_or_else(|_elapsed| late()))
     }
 
     fn read_answer(&self, answer: pb::RenewNodeCertificateResponse, key: &NodeKey) -> Result<Renewed, String> {
@@ -372,6 +388,7 @@ mod tests {
             ("promoted again since", after(7), NOW, Some(Why::Promotion)),
             ("promoted before", after(6), NOW, None),
             ("another root signs", news(&rotating, Role::Manager), later, Some(Why::Issuer)),
+            ("certificates are marked", SessionInfo { certificate_marked: true, ..good.clone() }, NOW, Some(Why::Mark)),
             ("a longer validity", expiry(kept * 2), NOW, Some(Why::Validity)),
             ("a shorter one", expiry(kept / 2), NOW, Some(Why::Validity)),
             ("cut to whole seconds", expiry(kept + Duration::from_millis(900)), NOW, None),
@@ -381,6 +398,12 @@ mod tests {
         ] {
             assert_eq!(wanted(&manager, &news, now, later), reason, "{what}");
         }
+        // One that has its mark, and that an authority elsewhere made as long as it pleased.
+        let mut marking = cluster.clone();
+        marking.security.grants = Some(ca::generate_grant_key(&OsRand));
+        let marked = self::identity(&marking, Role::Manager, 7, NOW);
+        let said = SessionInfo { certificate_marked: true, node_cert_expiry: Duration::ZERO, ..good.clone() };
+        assert_eq!((wanted(&marked, &said, NOW, later), marked.state_index()), (None, 7));
         // A worker's certificate opens no manager's door, whenever it is from.
         let worker = identity(&cluster, Role::Worker, 7, NOW);
         let news = SessionInfo { certificate_after: 9, ..news(&cluster, Role::Worker) };

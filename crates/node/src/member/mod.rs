@@ -17,7 +17,7 @@ use agent::{Agent, AgentConfig, SavedError, SessionInfo};
 use api::{LocalState, LocalView, SwarmError};
 use ca::Identity;
 use gossip::{Gossip, GossipConfig, GossipError, GossipTimings, fact};
-use model::{NodeId, Role, Timestamp};
+use model::{NodeId, RaftTicks, Role, Timestamp};
 use raft::RaftConfig;
 use rpc::{ChannelTimings, Channels};
 use seams::Tasks;
@@ -237,9 +237,9 @@ impl Member {
     // --- the manager's part ---
 
     async fn start_manager(self: &Arc<Self>) -> Result<(), ManagerError> {
-        let (raft_id, listen_addr) = {
+        let (raft_id, listen_addr, ticks) = {
             let m = self.membership.borrow();
-            (m.raft_id, m.listen_addr)
+            (m.raft_id, m.listen_addr, RaftTicks::bounded(m.raft_ticks.heartbeat, m.raft_ticks.election))
         };
         let parts = ManagerParts {
             raft_id,
@@ -252,7 +252,7 @@ impl Member {
             live: self.gossip.live(),
             facts: self.gossip.fact_changes(),
             members: self.gossip_members.clone(),
-            raft: self.raft.clone(),
+            raft: self.raft.clone().slowed(ticks.heartbeat, ticks.election),
             store_canary: self.canaries.store,
             control_canary: self.canaries.control,
             dispatcher_canary: self.canaries.dispatcher,

@@ -40,6 +40,9 @@ impl Member {
             if gossip_keys::may_replace(&next.gossip_keys, &news.gossip_keys) {
                 next.gossip_keys.clone_from(&news.gossip_keys);
             }
+            if let Some(ticks) = news.raft_ticks {
+                next.raft_ticks = ticks;
+            }
             let changed = next != *m;
             *m = next;
             changed

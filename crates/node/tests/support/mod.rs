@@ -1,6 +1,8 @@
 //! Whole nodes in one process, on loopback addresses, each with an embedded engine.
 #![allow(dead_code, unreachable_pub)] // each test file uses some of it
 
+pub mod cfssl;
+
 use api::{InitOptions, JoinOptions, Swarm as _, SwarmError};
 use engine::EmbeddedEngine;
 use engine::embedded::EmbeddedOptions;
@@ -188,7 +190,7 @@ pub fn service(name: &str, replicas: u64) -> Service {
         name: name.parse().expect("a name"),
         labels: Default::default(),
         task: Arc::new(TaskSpec {
-            container: ContainerSpec { image: "web:1".into(), ..Default::default() },
+            runtime: ContainerSpec { image: "web:1".into(), ..Default::default() }.into(),
             ..Default::default()
         }),
         mode: Mode::Replicated { replicas },

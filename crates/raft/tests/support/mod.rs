@@ -270,7 +270,9 @@ impl Cluster {
             for node in self.alive() {
                 match node.raft.propose(command.clone(), Duration::from_secs(2)).await {
                     Ok(applied) => return applied,
-                    Err(ProposeError::NotLeader { .. } | ProposeError::Unknown { .. }) => {}
+                    Err(
+                        ProposeError::NotLeader { .. } | ProposeError::NotNow { .. } | ProposeError::Unknown { .. },
+                    ) => {}
                     Err(e) => panic!("{e}"),
                 }
             }

@@ -132,7 +132,7 @@ impl Listener for MemListener {
 pub(crate) struct State(pub(crate) Arc<Mutex<BTreeMap<NodeId, Role>>>);
 
 impl Admission for State {
-    fn current_role(&self, node: &NodeId, _issued_from: u64) -> Option<Role> {
+    fn current_role(&self, node: &NodeId, _issued: &ca::Issued) -> Option<Role> {
         self.0.lock().get(node).copied()
     }
 }

@@ -74,7 +74,7 @@ pub(crate) fn node() -> Node {
 
 fn task_spec() -> TaskSpec {
     TaskSpec {
-        container: ContainerSpec {
+        runtime: Runtime::Container(ContainerSpec {
             image: "nginx:1.27".into(),
             labels: map("container"),
             command: vec!["/bin/sh".into()],
@@ -113,7 +113,7 @@ fn task_spec() -> TaskSpec {
             secrets: Vec::new(),
             configs: Vec::new(),
             ..ContainerSpec::default()
-        },
+        }),
         resources: Some(ResourceRequirements {
             limits: Some(Limits { nano_cpus: 1, memory_bytes: 2, pids: 3 }),
             reservations: Some(Resources { nano_cpus: 4, memory_bytes: 5 }),
@@ -272,7 +272,7 @@ pub(crate) fn user() -> Service {
     let mut service = service();
     service.id = id('u');
     service.spec.name = "user".parse().expect("a name");
-    let container = &mut Arc::make_mut(&mut service.spec.task).container;
+    let container = Arc::make_mut(&mut service.spec.task).container_mut().unwrap();
     container.secrets = vec![SecretReference {
         secret_id: id('k'),
         secret_name: "key".parse().expect("a name"),
@@ -365,7 +365,7 @@ fn beyond_container() -> ContainerSpec {
 
 fn beyond_spec() -> ServiceSpec {
     let task = TaskSpec {
-        container: beyond_container(),
+        runtime: beyond_container().into(),
         resources: Some(ResourceRequirements {
             limits: None,
             reservations: None,
@@ -444,6 +444,7 @@ pub(crate) fn beyond() -> Vec<Object> {
                 started: Some(7),
                 followed: "30 2 * * * Europe/Berlin".into(),
                 forced: 2,
+                open: BTreeMap::new(),
             }),
             ..Progress::default()
         },
@@ -479,6 +480,39 @@ pub(crate) fn beyond() -> Vec<Object> {
 pub(crate) fn transaction_3() -> Transaction {
     let mut transaction = Transaction::new(Timestamp(97));
     for object in beyond() {
+        transaction.create(object);
+    }
+    transaction
+}
+
+/// A service whose tasks are plugins, and one of its tasks.
+pub(crate) fn plugins() -> Vec<Object> {
+    let plugin = PluginSpec {
+        name: "net".into(),
+        remote: "registry:5000/net:1".into(),
+        privileges: vec![PluginPrivilege {
+            name: "network".into(),
+            description: "permissions to access a network".into(),
+            value: vec!["host".into()],
+        }],
+        disabled: true,
+        env: vec!["A=b".into()],
+        registry_auth: Some(RegistryAuth("credentials".into())),
+    };
+    let spec = Arc::new(TaskSpec { runtime: plugin.into(), ..task_spec() });
+    let mut service = Service { id: id('p'), ..service() };
+    service.spec.name = "net".parse().expect("a name");
+    service.spec.mode = Mode::Global;
+    service.spec.task = spec.clone();
+    service.previous_spec = None;
+    let service_name = service.spec.name.clone();
+    let task = Task { service_id: id('p'), service_name, slot: 0, for_node: Some(id('n')), spec, ..task() };
+    vec![service.into(), task.into()]
+}
+
+pub(crate) fn transaction_4() -> Transaction {
+    let mut transaction = Transaction::new(Timestamp(96));
+    for object in plugins() {
         transaction.create(object);
     }
     transaction

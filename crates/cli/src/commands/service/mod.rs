@@ -147,9 +147,11 @@ async fn registry_auth(
     flags: &flags::Flags,
     spec: &ServiceSpec,
 ) -> Result<Vec<(&'static str, String)>, CliError> {
-    match &spec.task_template.container_spec {
-        Some(container) if flags.switch("with-registry-auth") => {
-            Ok(vec![("X-Registry-Auth", auth::header(ctx, &container.image).await?)])
+    let task = &spec.task_template;
+    let image = task.container_spec.as_ref().map(|c| &c.image).or(task.plugin_spec.as_ref().map(|p| &p.remote));
+    match image {
+        Some(image) if flags.switch("with-registry-auth") => {
+            Ok(vec![("X-Registry-Auth", auth::header(ctx, image).await?)])
         }
         _ => Ok(Vec::new()),
     }

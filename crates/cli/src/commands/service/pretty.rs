@@ -42,6 +42,10 @@ fn write_service(out: &mut String, service: &Service, now: Duration) -> fmt::Res
     if let Some(c) = &spec.task_template.container_spec {
         container(out, c)?;
     }
+    // Docker's own command fails on a service that has no container.
+    if let Some(p) = &spec.task_template.plugin_spec {
+        writeln!(out, "PluginSpec:\n Name:\t\t{}\n Remote:\t{}\n Disabled:\t{}", p.name, p.remote, p.disabled)?;
+    }
     log_driver(out, &spec.task_template)?;
     resources(out, &spec.task_template)?;
     if !spec.task_template.networks.is_empty() {
@@ -286,6 +290,14 @@ mod tests {
             let want = want.replace('␠', " ").replace('␉', "\t");
             assert_eq!(service(json.as_bytes(), NOW).unwrap(), want, "{json}");
         }
+    }
+
+    #[test]
+    fn plugins_are_shown_where_docker_fails() {
+        let raw = br#"{"ID": "s", "Spec": {"Name": "p", "Mode": {"Global": {}}, "TaskTemplate": {"Runtime": "plugin",
+            "PluginSpec": {"name": "net", "remote": "registry/net:1"}}}}"#;
+        let shown = service(raw, NOW).unwrap();
+        assert!(shown.contains("PluginSpec:\n Name:\t\tnet\n Remote:\tregistry/net:1\n Disabled:\tfalse\n"), "{shown}");
     }
 
     #[test]

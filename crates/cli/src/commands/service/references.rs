@@ -26,6 +26,14 @@ pub(crate) async fn create(ctx: &Context, flags: &Flags, task: &mut TaskSpec) ->
 /// replace a reference.
 pub(crate) async fn update(ctx: &Context, flags: &Flags, task: &mut TaskSpec) -> Result<(), CliError> {
     update_networks(ctx, flags, &mut task.networks).await?;
+    if task.plugin_spec.is_some() {
+        let given = ["secret-add", "secret-rm", "config-add", "config-rm"].into_iter().find(|flag| flags.given(flag));
+        return given.map_or(Ok(()), |flag| {
+            Err(CliError::text(format!(
+                "--{flag}: the tasks of this service are plugins, which are given no secrets and configs"
+            )))
+        });
+    }
     let c = task.container_spec.get_or_insert_default();
     let gone = flags.many::<String>("secret-rm");
     c.secrets.retain(|r| !gone.contains(&r.secret_name));

@@ -409,3 +409,16 @@ fn swap_and_generic_resources_are_sent_and_changed() {
             "SwapBytes": 1_073_741_824, "MemorySwappiness": -1}))
     );
 }
+
+/// Docker's own command ends with a panic.
+#[test]
+fn a_service_of_plugins_is_updated_in_what_is_no_containers() {
+    let plugin = json!({"name": "net", "remote": "registry/net:1"});
+    let spec = json!({"Name": "web", "Labels": {}, "Mode": {"Global": {}},
+        "TaskTemplate": {"PluginSpec": plugin, "ForceUpdate": 1, "Runtime": "plugin"}});
+    let new = updated(&spec, &["--force", "--label-add", "a=b"]).unwrap();
+    assert_eq!(new["TaskTemplate"], json!({"PluginSpec": plugin, "ForceUpdate": 2, "Runtime": "plugin"}));
+    assert_eq!(new["Labels"], json!({"a": "b"}));
+    let refused = updated(&spec, &["--image", "nginx"]).unwrap_err();
+    assert!(refused.starts_with("the tasks of this service are plugins (registry/net:1)"), "{refused}");
+}

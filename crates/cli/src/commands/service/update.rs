@@ -32,7 +32,16 @@ pub(crate) fn apply(flags: &Flags, spec: &mut ServiceSpec) -> Result<(), CliErro
     resources(flags, task)?;
     placement(flags, task);
     log_driver(flags, task);
-    container(flags, task.container_spec.get_or_insert_default())
+    let Some(plugin) = &task.plugin_spec else { return container(flags, task.container_spec.get_or_insert_default()) };
+    let mut none = ContainerSpec::default();
+    container(flags, &mut none)?;
+    if none == ContainerSpec::default() {
+        return Ok(());
+    }
+    let remote = &plugin.remote;
+    Err(CliError::text(format!(
+        "the tasks of this service are plugins ({remote}) and no containers: change PluginSpec through the API"
+    )))
 }
 
 /// `service scale`: sets how many tasks there shall be.
