@@ -1,6 +1,10 @@
 //! One object of each kind, with every field set.
 #![allow(dead_code)] // each test binary uses its part
 
+mod elsewhere;
+
+pub(crate) use elsewhere::{elsewhere, transaction_5};
+
 use model::*;
 use std::collections::BTreeMap;
 use std::sync::Arc;
