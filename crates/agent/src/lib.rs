@@ -164,11 +164,18 @@ impl Agent {
 /// # Errors
 /// The first failure of the engine; what could be removed is removed all the same.
 pub async fn remove_everything(config: &AgentConfig, seams: &Seams, engine: &dyn Engine) -> Result<(), EngineError> {
-    // Only the state file knows of them. One that cannot be read was said so of when the agent was started.
-    let plugins = saved::read(&*seams.disk, &config.state_file).await.map(|saved| saved.plugins).unwrap_or_default();
-    // A state file that cannot be removed only names tasks that are not there any more.
-    if let Err(error) = seams.disk.remove(&config.state_file).await {
-        tracing::warn!("cannot remove {}: {error}", config.state_file.display());
+    let (disk, file) = (&*seams.disk, config.state_file.as_path());
+    // Only the state file knows of them, and does until they are gone: whoever is interrupted does all of this again. One that
+    // cannot be read was said so of when the agent was started.
+    let plugins = saved::read(disk, file).await.map(|saved| saved.plugins).unwrap_or_default();
+    let forgotten = if plugins.0.is_empty() {
+        disk.remove(file).await
+    } else {
+        saved::write(disk, file, None, Vec::new(), plugins.clone()).await
+    };
+    // One that stays as it was only names tasks that are not there any more.
+    if let Err(error) = forgotten {
+        tracing::warn!("cannot forget the assignments in {}: {error}", file.display());
     }
     let mut first_error = None;
     for container in engine.list(&names::own_label(&config.node_id)).await? {
@@ -186,6 +193,11 @@ pub async fn remove_everything(config: &AgentConfig, seams: &Seams, engine: &dyn
             tracing::warn!(plugin = name, "cannot remove it: {error}");
             first_error.get_or_insert(error);
         }
+    }
+    if first_error.is_none()
+        && let Err(error) = disk.remove(file).await
+    {
+        tracing::warn!("cannot remove {}: {error}", file.display());
     }
     if let Err(error) = engine.files().clear(config.node_id.as_str()).await {
         tracing::warn!("cannot remove the files of this node's containers: {error}");

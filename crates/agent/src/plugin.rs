@@ -168,9 +168,12 @@ impl PluginRunner {
                 let _lock = context.plugins.of(name).await;
                 self.seen = Seen::Unknown;
                 // While it waited, a newer task may have taken the plugin over.
-                if let Seen::Here { .. } = self.judge(task, name, engine.plugin(name).await?.as_ref()) {
-                    let enable = action == Action::Start && !spec.disabled;
-                    if enable { engine.plugin_enable(name).await? } else { engine.plugin_disable(name).await? }
+                let found = engine.plugin(name).await?;
+                match (self.judge(task, name, found.as_ref()), action == Action::Start && !spec.disabled) {
+                    (Seen::Here { enabled: false }, true) => engine.plugin_enable(name).await?,
+                    (Seen::Here { enabled: true }, false) => engine.plugin_disable(name).await?,
+                    // It is so already, and the engine would call that an error.
+                    _ => {}
                 }
             }
             Action::Wait | Action::Finish => {}
@@ -186,7 +189,7 @@ impl PluginRunner {
             (Some(owned), _) if owned.task != task.id && self.worker.outlives(&owned.task, task) => Seen::Handed,
             // It could not be made of it what this task wants, and one from before goes on.
             (Some(_), _) if over && self.worker.has_another(task, name) => Seen::Handed,
-            (Some(owned), Some(plugin)) if owned.may_be(Some(&plugin.id)) => Seen::Here { enabled: plugin.enabled },
+            (Some(owned), Some(plugin)) if owned.may_be(Some(plugin)) => Seen::Here { enabled: plugin.enabled },
             (_, Some(_)) => Seen::Foreign,
             (_, None) => Seen::Absent,
         }
@@ -199,7 +202,8 @@ impl PluginRunner {
             name: name.to_owned(),
             service: task.service_id.clone(),
             task: task.id.clone(),
-            found: found.as_ref().map(|p| p.id.clone()),
+            remote: spec.remote.clone(),
+            found,
         };
         match self.worker.claim(claim).await {
             Some(Claimed::Granted) => {}
@@ -247,7 +251,7 @@ async fn put(
     };
     match engine.plugin(name).await? {
         // Another since it was claimed.
-        Some(plugin) if !worker.plugin(name).is_some_and(|o| o.may_be(Some(&plugin.id))) => return Err(taken(name)),
+        Some(plugin) if !worker.plugin(name).is_some_and(|o| o.may_be(Some(&plugin))) => return Err(taken(name)),
         Some(plugin) => upgrade(context, &plugin, name, &source).await?,
         None => {
             let installed = engine.plugin_install(name, &source).await;
@@ -256,7 +260,7 @@ async fn put(
                 // What the engine refuses it has not installed: if there is one now, somebody did it by hand.
                 let refused = matches!(installed, Err(EngineError::Refused(_) | EngineError::Conflict(_)));
                 let there = if refused { None } else { engine.plugin(name).await? };
-                let id = there.map(|p| p.id);
+                let id = there.filter(|p| p.is_from(&source.remote)).map(|p| p.id);
                 worker.send(Input::PluginFound { name: name.to_owned(), task: task.id.clone(), id }).await;
             }
             installed?;
@@ -274,7 +278,7 @@ async fn upgrade(
 ) -> Result<(), EngineError> {
     let engine = &context.engine;
     engine.plugin_disable(name).await?;
-    let same = plugin.remote == source.remote;
+    let same = plugin.is_from(&source.remote);
     if same && source.remote.contains('@') {
         return Ok(());
     }
@@ -305,7 +309,7 @@ async fn upgrade(
 /// The engine's.
 pub(crate) async fn remove(context: &dyn engine::Engine, name: &str, owned: &OwnedPlugin) -> Result<(), EngineError> {
     match context.plugin(name).await? {
-        Some(plugin) if owned.may_be(Some(&plugin.id)) => {
+        Some(plugin) if owned.may_be(Some(&plugin)) => {
             tracing::info!(plugin = name, "no task needs this plugin any more: it is removed");
             context.plugin_remove(name).await
         }

@@ -105,7 +105,8 @@ mod tests {
         let bytes = rmp_serde::to_vec_named(&before).unwrap();
         let mut saved: Saved = model::persisted::decode(&bytes).unwrap();
         assert_eq!((saved.tasks.len(), &saved.plugins), (1, &OwnedPlugins::default()));
-        let claim = Claim { name: "net:latest".into(), service: task.service_id, task: task.id, found: None };
+        let (name, remote) = ("net:latest".into(), "registry/net:1".into());
+        let claim = Claim { name, service: task.service_id, task: task.id, remote, found: None };
         assert_eq!(saved.plugins.claim(claim, |_| false), Claimed::Granted);
         let bytes = rmp_serde::to_vec_named(&saved).unwrap();
         assert_eq!(model::persisted::decode::<Saved>(&bytes).unwrap(), saved);

@@ -485,9 +485,11 @@ impl Worker {
     }
 }
 
-/// True when `other` is active and was made after `task`.
+/// True when `other` is active and was made after `task` of its service. By the clock only where the spec does not tell: leaders
+/// have clocks of their own.
 fn is_newer(other: &Task, task: &Task) -> bool {
-    other.is_active() && (other.meta.created_at, &other.id) > (task.meta.created_at, &task.id)
+    let age = |t: &Task| (t.spec_version, t.meta.created_at, t.id.clone());
+    other.is_active() && age(other) > age(task)
 }
 
 fn newer<'a>(a: &'a TaskStatus, b: &'a TaskStatus) -> &'a TaskStatus {

@@ -265,6 +265,44 @@ async fn a_node_that_leaves_removes_what_it_installed_and_nothing_else() {
     let other = AgentConfig::new(node_id(2), "/agent/other".into());
     remove_everything(&other, &world.seams, &world.engine).await.unwrap();
     assert!(world.engine.plugin(NET).await.unwrap().is_some());
+    // What is left over is still known.
+    world.engine.faults().fail_next(Call::PluginRemove, 1, EngineError::Failed("in use".into()));
+    remove_everything(&world.config, &world.seams, &world.engine).await.unwrap_err();
+    assert!(world.engine.plugin(NET).await.unwrap().is_some());
     remove_everything(&world.config, &world.seams, &world.engine).await.unwrap();
     assert_eq!(world.engine.plugins(), [by_hand]);
+    assert_eq!(world.seams.disk.read(&world.config.state_file).await.unwrap(), None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_somebody_installs_while_the_engine_does_not_answer_is_theirs() {
+    let world = World::started(1).await;
+    let faults = world.engine.faults();
+    let away = EngineError::Unreachable { endpoint: "e".into(), reason: "r".into() };
+    faults.fail_next(Call::PluginPull, 3, away);
+    world.manager().assign(1, vec![plugin(1, "registry/net:1")]);
+    world.until("it was tried", |w| !w.manager().status(&task_id(1)).err.is_empty()).await;
+    let by_hand =
+        PluginState { id: "1".repeat(64), name: NET.into(), remote: "mine:1".into(), enabled: true, env: vec![] };
+    faults.put_plugin(by_hand.clone());
+    world.until_state(1, TaskState::Rejected).await;
+    assert_eq!(world.manager().status(&task_id(1)).err, format!("plugin already exists: {NET}"));
+    world.manager().assign(1, vec![]);
+    world.until("the task is forgotten", |w| w.agent.as_ref().unwrap().tasks().is_empty()).await;
+    tokio::time::sleep(Duration::from_secs(30)).await;
+    assert_eq!(world.engine.plugins(), [by_hand]);
+}
+
+/// The leaders' clocks differ: what came later may have been made earlier by the clock.
+#[tokio::test(start_paused = true)]
+async fn the_next_task_of_an_update_gets_the_plugin_whatever_the_clocks_say() {
+    let world = World::started(1).await;
+    let old = || Task { spec_version: 1, ..plugin(9, "registry/net:1") };
+    let new = || Task { spec_version: 2, ..plugin(2, "registry/net:2") };
+    world.manager().assign(1, vec![old()]);
+    world.until_state(9, TaskState::Running).await;
+    world.manager().assign(1, vec![old(), new()]);
+    world.until_state(2, TaskState::Running).await;
+    assert!(is(&world, "registry/net:2", true), "{:?}", net(&world));
+    assert_eq!(world.manager().status(&task_id(9)).state, TaskState::Running);
 }

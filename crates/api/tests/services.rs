@@ -410,6 +410,13 @@ async fn a_spec_that_is_sent_back_as_shown_is_the_same() {
             json!({"Mounts": [{"Source": "/a", "Target": "/a"}, {"Type": "tmpfs", "Target": "/b", "TmpfsOptions": {}}]}),
         ),
         container(json!({"Mounts": [{"Type": "bind", "Source": "/a", "Target": "/a", "BindOptions": {}}]})),
+        container(
+            json!({"Mounts": [{"Type": "bind", "Source": "/a", "Target": "/a", "BindOptions": {"NonRecursive": true}}]}),
+        ),
+        container(json!({"Mounts": [{"Type": "bind", "Source": "/a", "Target": "/a",
+            "BindOptions": {"CreateMountpoint": true, "Propagation": "rprivate"}}]})),
+        container(json!({"Mounts": [{"Type": "bind", "Source": "/a", "Target": "/a",
+            "BindOptions": {"Propagation": "rprivate"}}]})),
         container(json!({"Mounts": [{"Type": "volume", "Target": "/a", "VolumeOptions": {"DriverConfig": {}}}]})),
         container(json!({"Isolation": "default", "StopGracePeriod": 0, "Init": null, "Sysctls": {}, "Ulimits": []})),
         container(json!({"Ulimits": [{"Name": "nofile", "Soft": 1, "Hard": 2}], "CapabilityAdd": ["NET_ADMIN"]})),
@@ -443,5 +450,44 @@ async fn a_spec_that_is_sent_back_as_shown_is_the_same() {
             world.post(&path, &spec).await.ok(200);
             assert_eq!(stored(), before, "{}", shown["Spec"]);
         }
+    }
+}
+
+/// Older releases stored `any` and no limit as they were said, and left them out where they were not: a service of theirs is
+/// scaled without a restart too.
+#[tokio::test]
+async fn a_restart_policy_is_the_same_in_whichever_form_a_release_stored_it() {
+    use model::{RestartCondition, RestartPolicy};
+    let world = manager().await;
+    let forms = [
+        RestartPolicy { condition: Some(RestartCondition::Any), max_attempts: Some(0), ..RestartPolicy::default() },
+        RestartPolicy::default(),
+    ];
+    for (n, form) in forms.into_iter().enumerate() {
+        let name = format!("s{n}");
+        world.service(&name, 1).await;
+        let stored = || {
+            let snapshot = world.store.local();
+            let service = snapshot.services().find(|service| service.spec.name.as_str() == name).cloned();
+            service.expect("it is there")
+        };
+        let mut old = stored().as_ref().clone();
+        std::sync::Arc::make_mut(&mut old.spec.task).restart = Some(form);
+        let before = old.spec.task.clone();
+        let mut tx = store::Transaction::new(model::Timestamp(1_600_000_000_000_000_000));
+        tx.update(old);
+        world.store.propose(tx).await.expect("what an older release stored");
+        let shown = world.get(&format!("/services/{name}")).await.json();
+        let policy = &shown["Spec"]["TaskTemplate"]["RestartPolicy"];
+        assert_eq!((&policy["Condition"], &policy["MaxAttempts"]), (&json!("any"), &json!(0)));
+        let mut spec = shown["Spec"].clone();
+        spec["Mode"] = json!({"Replicated": {"Replicas": 7}});
+        let version = async || format!("version={}", world.version_of(&format!("/services/{name}")).await);
+        update(&world, &name, &version().await, &spec).await.ok(200);
+        assert_eq!(stored().spec.task, before);
+        // What differs is a change all the same.
+        spec["TaskTemplate"]["RestartPolicy"]["MaxAttempts"] = json!(3);
+        update(&world, &name, &version().await, &spec).await.ok(200);
+        assert_ne!(stored().spec.task, before);
     }
 }

@@ -115,6 +115,7 @@ async fn authorities_elsewhere_that_cannot_be_asked_are_refused() {
         (ca("cfssl", "http://ca", ""), format!("{INVALID}external CA URL \"http://ca\" is not one like")),
         (ca("cfssl", "https://me:secret@ca", ""), format!("{INVALID}external CA URL")),
         (ca("cfssl", "https://too:many:colons:1", ""), format!("{INVALID}external CA URL")),
+        (ca("cfssl", "https://ca:88888/sign", ""), format!("{INVALID}external CA URL")),
         (ca("cfssl", "", ""), format!("{INVALID}external CA URL \"\" is not one like https://HOST[:PORT]/PATH")),
         (ca("cfssl", "https://ca", "junk"), format!("{INVALID}CA cert for external CA must be in PEM format")),
         (

@@ -6,7 +6,7 @@
 use crate::authority::{Authority, CertificateGrant, InvalidRoot, above, root_certificate};
 use crate::csr::Csr;
 use crate::encoding::certificates;
-use crate::grant::{self, Granted, dns_names};
+use crate::grant::{self, Granted, dns_names, names};
 use crate::identity::Identity;
 use crate::peer::{Peer, parse, role_word, validity};
 use crate::rotation::pem_text;
@@ -296,10 +296,12 @@ impl SigningRequest<'_> {
         if said != wanted {
             return Err(unusable("it names another node, role or swarm than the one that was asked for"));
         }
-        let names = dns_names(&cert).map_err(|e| unusable(e.to_string()))?;
-        if names.len() != self.names.len() || !self.names.iter().all(|name| names.contains(&name.as_str())) {
+        let dns = dns_names(&cert).map_err(|e| unusable(e.to_string()))?;
+        // Addresses, too: the request is a joiner's, and an authority may copy into the certificate what that one would like to be.
+        let all = names(&cert).map_err(|e| unusable(e.to_string()))?.len();
+        if all != self.names.len() || !self.names.iter().all(|name| dns.contains(&name.as_str())) {
             return Err(unusable(format!(
-                "its DNS names are not the ones that were asked for ({}); the authority's policy must allow them",
+                "its names are not the ones that were asked for ({}); the authority's policy must allow them",
                 self.names.join(", ")
             )));
         }

@@ -85,11 +85,16 @@ fn read(name: &str) -> Option<(u64, [u8; CODE_BYTES])> {
     Some((u64::from_str_radix(index, 16).ok()?, code))
 }
 
-/// The names of a certificate that are DNS names.
-pub(crate) fn dns_names<'a>(cert: &'a X509Certificate<'_>) -> Result<Vec<&'a str>, InvalidPeer> {
+/// The names of a certificate, beside its subject.
+pub(crate) fn names<'a>(cert: &'a X509Certificate<'a>) -> Result<&'a [GeneralName<'a>], InvalidPeer> {
     let names = cert.subject_alternative_name().map_err(|_| InvalidPeer::new("its names cannot be read"))?;
-    let names = names.map(|names| names.value.general_names.as_slice()).unwrap_or_default();
-    Ok(names.iter().filter_map(|name| if let GeneralName::DNSName(name) = name { Some(*name) } else { None }).collect())
+    Ok(names.map(|names| names.value.general_names.as_slice()).unwrap_or_default())
+}
+
+/// Those of them that are DNS names.
+pub(crate) fn dns_names<'a>(cert: &'a X509Certificate<'a>) -> Result<Vec<&'a str>, InvalidPeer> {
+    let dns = |name: &'a GeneralName<'a>| if let GeneralName::DNSName(name) = name { Some(*name) } else { None };
+    Ok(names(cert)?.iter().filter_map(dns).collect())
 }
 
 // === impl Granted ===

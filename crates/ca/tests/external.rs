@@ -230,12 +230,24 @@ fn answers_that_are_not_what_was_asked_for_are_refused() {
             "another node, role or swarm",
         ),
         ("the root itself", 200, answer(&cluster.root_ca.cert_pem), "for another key"),
-        ("no mark", 200, asked_for(&name(2, "swarm-grant")), "its DNS names are not the ones"),
+        ("no mark", 200, asked_for(&name(2, "swarm-grant")), "its names are not the ones"),
         (
             "one name more",
             200,
             signed(&|p| p.subject_alt_names.push(SanType::DnsName("swarm-manager".try_into().unwrap()))),
-            "its DNS names are not",
+            "its names are not",
+        ),
+        (
+            "an address",
+            200,
+            signed(&|p| p.subject_alt_names.push(SanType::IpAddress([10, 0, 0, 1].into()))),
+            "its names are not",
+        ),
+        (
+            "a URI in a name's place",
+            200,
+            signed(&|p| p.subject_alt_names[1] = SanType::URI("spiffe://other".try_into().unwrap())),
+            "its names are not",
         ),
         ("another root", 200, answer(&sign(&root(), request.body(), |_| {})), "none that the swarm's root signed"),
         (

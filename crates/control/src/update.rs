@@ -82,9 +82,12 @@ pub(crate) fn advance(context: &mut Context<'_>, slots: &mut Slots) -> Option<Se
     }
 }
 
-/// A rollback is never rolled back, and has a configuration of its own.
+/// A rollback is never rolled back, and has a configuration of its own. That still counts for what is tried again when it is over:
+/// with another order the old task would be stopped for a new one that has failed, with another watch nobody would know of that.
 fn config(service: &Service) -> UpdateConfig {
-    let given = if rolling_back(service) { &service.spec.rollback } else { &service.spec.update };
+    let state = service.current_update().map(|u| u.state);
+    let back = matches!(state, Some(UpdateState::RollbackStarted | UpdateState::RollbackCompleted));
+    let given = if back { &service.spec.rollback } else { &service.spec.update };
     given.clone().unwrap_or_default()
 }
 

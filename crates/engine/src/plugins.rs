@@ -45,7 +45,7 @@ pub trait Plugins: Send + Sync + 'static {
     async fn plugin_upgrade(&self, name: &str, source: &PluginSource) -> Result<(), EngineError>;
     /// Gives one that is not enabled these settings (`KEY=value`), and for all others the plugin's own defaults.
     async fn plugin_set(&self, name: &str, env: &[String]) -> Result<(), EngineError>;
-    /// Starts it.
+    /// Starts one that does not run.
     async fn plugin_enable(&self, name: &str) -> Result<(), EngineError>;
     /// Stops it, whoever uses it. No error when it is not there, or does not run.
     async fn plugin_disable(&self, name: &str) -> Result<(), EngineError>;
@@ -59,6 +59,27 @@ impl fmt::Debug for PluginSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("PluginSource").field("remote", &self.remote).finish_non_exhaustive()
     }
+}
+
+// === impl PluginState ===
+
+impl PluginState {
+    /// True when it came from there. The engine says in full where: `a/net` has become `docker.io/a/net:latest`.
+    pub fn is_from(&self, remote: &str) -> bool {
+        in_full(&self.remote) == in_full(remote)
+    }
+}
+
+/// A reference with the registry and the tag that it means; beside a digest a tag says nothing (distribution/reference).
+fn in_full(reference: &str) -> String {
+    let (name, digest) = reference.split_once('@').map_or((reference, None), |(name, digest)| (name, Some(digest)));
+    let is_registry = |d: &str| d.contains(['.', ':']) || d == "localhost" || d.bytes().any(|b| b.is_ascii_uppercase());
+    let (registry, path) = name.split_once('/').filter(|(d, _)| is_registry(d)).unwrap_or(("docker.io", name));
+    let registry = if registry == "index.docker.io" { "docker.io" } else { registry };
+    let library = if registry == "docker.io" && !path.contains('/') { "library/" } else { "" };
+    let (path, tag) = path.split_once(':').unwrap_or((path, "latest"));
+    let which = digest.map_or_else(|| format!(":{tag}"), |digest| format!("@{digest}"));
+    format!("{registry}/{library}{path}{which}")
 }
 
 /// Refuses what is no reference to a plugin: it becomes part of a path.
@@ -85,6 +106,25 @@ mod tests {
             ["", "a//b", "../containers/x", "a/../b", "a b", "a?x=1", "a%2f", "ä", &"x".repeat(NAME_BYTES_MAX + 1)]
         {
             assert!(check_name(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn where_a_plugin_came_from_is_said_in_full_or_in_short() {
+        for (full, short, same) in [
+            ("docker.io/vieux/sshfs:latest", "vieux/sshfs", true),
+            ("docker.io/vieux/sshfs:latest", "index.docker.io/vieux/sshfs:latest", true),
+            ("docker.io/library/net:1", "net:1", true),
+            ("127.0.0.1:5000/a/net:1", "127.0.0.1:5000/a/net:1", true),
+            ("localhost/net:latest", "localhost/net", true),
+            ("registry:5000/net@sha256:00", "registry:5000/net:1@sha256:00", true),
+            ("docker.io/vieux/sshfs:latest", "vieux/sshfs:2", false),
+            ("docker.io/vieux/sshfs:latest", "registry:5000/vieux/sshfs", false),
+            ("registry:5000/net@sha256:00", "registry:5000/net@sha256:01", false),
+            ("", "net", false),
+        ] {
+            let plugin = PluginState { remote: full.into(), ..PluginState::default() };
+            assert_eq!(plugin.is_from(short), same, "{full} {short}");
         }
     }
 

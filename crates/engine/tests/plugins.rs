@@ -43,6 +43,8 @@ async fn answer(mut stream: TcpStream, requests: Requests, progress: &[&str]) {
         path if path.contains("/version") => whole("200 OK", r#"{"ApiVersion": "1.41", "MinAPIVersion": "1.12"}"#),
         path if path.contains("/plugins/pull") || path.contains("/upgrade") => chunks(progress),
         path if path.contains("/set") => whole("500 Internal Server Error", r#"{"message": "\"C\" is not settable"}"#),
+        path if path.contains("/plugins/odd") => whole("200 OK", r#"{"Name": "odd:latest"}"#),
+        path if path.contains("/plugins/text") => whole("200 OK", "hello"),
         path if path.contains("/plugins/there") => whole("200 OK", r#"{"Id": "1", "Name": "there:latest"}"#),
         path if path.ends_with("/enable?timeout=30") => whole("200 OK", ""),
         _ => whole("404 Not Found", r#"{"message": "plugin not found"}"#),
@@ -104,6 +106,9 @@ async fn an_error_in_the_middle_of_it_is_an_error() {
     // Without an end of the line, too; and what the plugin asks for does not change by asking again.
     let error = failed(&["{\"error\":\"incorrect privileges\"}"]).await;
     assert!(matches!(&error, EngineError::Refused(why) if why.starts_with("incorrect privileges: ")), "{error}");
+    // The name was free when it began.
+    let error = failed(&["{\"error\":\"plugin net:latest already exists\"}"]).await;
+    assert_eq!(error, EngineError::Conflict("plugin net:latest already exists".into()));
 }
 
 #[tokio::test]
@@ -111,6 +116,10 @@ async fn other_calls_have_the_engines_answers() {
     let (engine, _) = engine(&[]).await;
     assert_eq!(engine.plugin("none:latest").await, Ok(None));
     assert_eq!(engine.plugin("there:latest").await.map(|p| p.map(|p| p.name)), Ok(Some("there:latest".to_owned())));
+    for odd in ["odd:latest", "text:latest"] {
+        let error = engine.plugin(odd).await.unwrap_err();
+        assert!(matches!(error, EngineError::Failed(_)), "neither is it there nor is it not: {error}");
+    }
     assert_eq!(engine.plugin_enable("there:latest").await, Ok(()));
     assert_eq!(engine.plugin_disable("none:latest").await, Ok(()));
     assert_eq!(engine.plugin_remove("none:latest").await, Ok(()));

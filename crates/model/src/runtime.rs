@@ -84,7 +84,8 @@ impl PluginSpec {
     pub fn local_name(&self) -> String {
         let given = if self.name.is_empty() { &self.remote } else { &self.name };
         let given = given.split('@').next().unwrap_or(given);
-        let given = given.strip_prefix("docker.io/").unwrap_or(given);
+        let hub = given.strip_prefix("docker.io/").or_else(|| given.strip_prefix("index.docker.io/"));
+        let given = hub.unwrap_or(given);
         let given = given.strip_prefix("library/").unwrap_or(given);
         let last = given.rsplit('/').next().unwrap_or(given);
         if last.contains(':') { given.to_owned() } else { format!("{given}:latest") }
@@ -285,6 +286,7 @@ mod tests {
             ("", "registry:5000/a/net", "registry:5000/a/net:latest"),
             ("", "docker.io/library/net:1", "net:1"),
             ("", "docker.io/vieux/sshfs", "vieux/sshfs:latest"),
+            ("", "index.docker.io/vieux/sshfs:1", "vieux/sshfs:1"),
             ("", "a/net:1@sha256:00", "a/net:1"),
         ] {
             let spec = PluginSpec { name: name.into(), remote: remote.into(), ..PluginSpec::default() };

@@ -157,7 +157,7 @@ pub struct Limits {
 }
 
 /// What happens when a task ends. Fields that are `None` were not given and have Docker's defaults.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Eq, Default, Serialize, Deserialize)]
 pub struct RestartPolicy {
     /// When it is restarted. Default: any.
     pub condition: Option<RestartCondition>,
@@ -348,6 +348,15 @@ impl RestartPolicy {
     /// The pause, with the default filled in.
     pub fn delay(&self) -> Duration {
         self.delay.unwrap_or(limits::RESTART_DELAY_DEFAULT)
+    }
+}
+
+impl PartialEq for RestartPolicy {
+    /// What is shown alike is equal: `any` and no limit come back from clients that were never told them, and are stored in
+    /// both forms. Nothing may be restarted for that.
+    fn eq(&self, other: &RestartPolicy) -> bool {
+        let shown = |p: &RestartPolicy| (p.condition(), p.delay, p.max_attempts.unwrap_or(0), p.window);
+        shown(self) == shown(other)
     }
 }
 

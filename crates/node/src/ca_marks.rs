@@ -6,11 +6,12 @@
 
 use crate::manager::Manager;
 use crate::raft_store::{LeaderStore, RaftStore};
-use model::{Cluster, Node, Timestamp};
+use model::{Cluster, Node, NodeState, Timestamp};
 use rpc::Channels;
 use std::sync::Arc;
 use std::time::Duration;
 use store::{Event, Object, Snapshot, StoreClient as _, Transaction};
+use tokio::time::Instant;
 
 /// After a change that could not be written.
 const RETRY: Duration = Duration::from_millis(250);
@@ -18,6 +19,10 @@ const RETRY: Duration = Duration::from_millis(250);
 const LOOK_AT_MOST: Duration = Duration::from_millis(250);
 /// Nothing is waited for longer than this.
 const LOOK_AT_LEAST: Duration = Duration::from_secs(10);
+/// Between two words on which nodes are waited for. One that is down may be for weeks.
+const WORD_PERIOD: Duration = Duration::from_secs(600);
+/// Nodes named in one word.
+const NAMED_MAX: usize = 5;
 
 /// The cluster in which marks are needed, when the time has come for it.
 fn due(state: &Snapshot) -> Option<Cluster> {
@@ -35,9 +40,24 @@ fn says_that_it_has_one(node: &Node) -> bool {
     node.description.as_ref().and_then(|d| d.tls.as_ref()).is_some_and(|tls| tls.granted)
 }
 
+/// Which nodes are waited for, for people; `None` when none is.
+fn waits_for(state: &Snapshot) -> Option<String> {
+    state.cluster()?.security.grants.as_ref().filter(|grants| !grants.required)?;
+    let waiting: Vec<&Arc<Node>> = state.nodes().filter(|node| !says_that_it_has_one(node)).collect();
+    let name = |node: &&Arc<Node>| {
+        let hostname = node.description.as_ref().map_or("", |d| d.hostname.as_str());
+        let down = if node.status.state == NodeState::Ready { "" } else { ", not there: bring it back or remove it" };
+        format!("{hostname} ({}{down})", node.id)
+    };
+    let named: Vec<String> = waiting.iter().take(NAMED_MAX).map(name).collect();
+    let more = if waiting.len() > NAMED_MAX { "; …" } else { "" };
+    (!waiting.is_empty()).then(|| format!("{} of the nodes: {}{more}", waiting.len(), named.join("; ")))
+}
+
 /// Writes that marks are needed when they are, for as long as this manager leads.
 pub(crate) async fn keep(manager: &Manager, store: &LeaderStore) {
     let mut changes = store.changes();
+    let mut last_word: Option<Instant> = None;
     loop {
         if let Some(cluster) = due(&store.local()) {
             let mut tx = Transaction::new(Timestamp::from_unix(manager.seams.clock.unix_now()));
@@ -64,6 +84,12 @@ pub(crate) async fn keep(manager: &Manager, store: &LeaderStore) {
         let waits = |c: &Cluster| c.security.grants.as_ref().is_some_and(|g| !g.required);
         if store.local().cluster().is_some_and(|c| waits(c)) {
             tokio::time::sleep(LOOK_AT_MOST).await;
+            if last_word.is_none_or(|at| at.elapsed() >= WORD_PERIOD)
+                && let Some(nodes) = waits_for(&store.local())
+            {
+                last_word = Some(Instant::now());
+                tracing::info!("certificates without a mark still open doors: they are needed by {nodes}");
+            }
         }
     }
 }
@@ -129,8 +155,13 @@ mod tests {
             (vec![Some(true), Some(false)], false),
             (vec![Some(true), None], false),
         ] {
-            assert_eq!(required(&state(Some(key()), &nodes)), expected, "{nodes:?}");
+            let state = state(Some(key()), &nodes);
+            assert_eq!(required(&state), expected, "{nodes:?}");
+            assert_eq!(waits_for(&state).is_none(), expected, "{nodes:?}");
         }
+        let words = waits_for(&state(Some(key()), &[Some(true), None, Some(false)])).expect("two are waited for");
+        assert!(words.starts_with("2 of the nodes:  (0000000000000000000000001, not there"), "{words}");
+        assert_eq!(waits_for(&state(None, &[None])), None, "nobody signs elsewhere");
         let there = model::GrantKey { required: true, ..key() };
         assert!(due(&state(Some(there), &[Some(false)])).is_none(), "once is enough");
     }

@@ -117,12 +117,17 @@ pub(crate) fn change(
         }
     };
     if new.is(&cluster.root_ca.cert_pem) {
-        take_key(&mut cluster.root_ca, new);
+        let is_here = take_key(&mut cluster.root_ca, new);
         cluster.security.root_rotation = None;
+        if is_here {
+            sign_here(&mut cluster);
+        }
         return Ok(Change::Settled(Box::new(cluster)));
     }
     if let Some(under_way) = cluster.security.root_rotation.as_mut().filter(|r| new.is(&r.new.cert_pem)) {
-        take_key(&mut under_way.new, new);
+        if take_key(&mut under_way.new, new) {
+            sign_here(&mut cluster);
+        }
         return Ok(Change::Settled(Box::new(cluster)));
     }
     if !cluster.root_ca.has_key() && !new.has_key() {
@@ -133,10 +138,21 @@ pub(crate) fn change(
     Ok(Change::To(new))
 }
 
-fn take_key(root: &mut RootCa, again: RootCa) {
-    if root.has_key() != again.has_key() {
+/// Whether the key is here now, and was not before.
+fn take_key(root: &mut RootCa, again: RootCa) -> bool {
+    let was_here = root.has_key();
+    if was_here != again.has_key() {
         root.key_pem = again.key_pem;
     }
+    root.has_key() && !was_here
+}
+
+/// Who brings the key of the root that signs wants the managers to sign: the authority that had it may be gone, and while it is named
+/// they would go on asking it.
+fn sign_here(cluster: &mut Cluster) {
+    let gone = cluster.external_cas_of(cluster.signing_root());
+    let gone: Vec<model::ExternalCa> = gone.into_iter().cloned().collect();
+    cluster.spec.external_cas.retain(|ca| !gone.contains(ca));
 }
 
 /// The cluster with the change to `new` begun, for which the old root has vouched.
@@ -167,7 +183,11 @@ pub(crate) fn begin(
 /// The cluster with the new root in the place of the old one, and with new join tokens; `None` when no change is under way.
 pub(crate) fn finish(cluster: &Cluster, rand: &dyn Rand) -> Option<Cluster> {
     let mut cluster = cluster.clone();
-    cluster.root_ca = cluster.security.root_rotation.take()?.new;
+    let old = std::mem::replace(&mut cluster.root_ca, cluster.security.root_rotation.take()?.new);
+    // Who signs under "the root of now" has the old root's key: asked for certificates of the new one, it would refuse them all.
+    for ca in cluster.spec.external_cas.iter_mut().filter(|ca| ca.ca_cert_pem.trim().is_empty()) {
+        ca.ca_cert_pem.clone_from(&old.cert_pem);
+    }
     cluster.join_tokens = ca::generate_join_tokens(&cluster.root_ca.cert_pem, rand);
     Some(cluster)
 }
@@ -334,6 +354,37 @@ mod tests {
         assert_eq!(token.check_root(&after.root_ca.cert_pem), Ok(()));
         assert_eq!(during.join_tokens, before.join_tokens, "until then the old tokens hold");
         assert_eq!(finish(&after, &OsRand), None);
+    }
+
+    fn authority(under: &str) -> model::ExternalCa {
+        let url = "https://ca.example.org/sign".into();
+        model::ExternalCa { url, options: Default::default(), ca_cert_pem: under.to_owned() }
+    }
+
+    #[test]
+    fn who_brings_the_key_of_a_root_that_was_elsewhere_makes_managers_sign() {
+        let mut cluster = crate::testing::cluster();
+        let other = ca::generate_root(NOW, &OsRand).unwrap().cert_pem;
+        let root = cluster.root_ca.clone();
+        let bring = || NewRoot::Given { cert_pem: root.cert_pem.clone(), key_pem: root.key_pem.clone() };
+        cluster.spec.external_cas = vec![authority(&root.cert_pem), authority(""), authority(&other)];
+        let same = begin(&cluster, bring(), NOW, &OsRand).unwrap();
+        assert!(same.signs_elsewhere(), "its key was here, and the authority signs all the same");
+        cluster.root_ca.key_pem.clear();
+        let own = begin(&cluster, bring(), NOW, &OsRand).unwrap();
+        assert!(own.root_ca.has_key() && !own.signs_elsewhere());
+        assert_eq!(own.spec.external_cas, [authority(&other)]);
+    }
+
+    #[test]
+    fn an_authority_of_the_root_of_now_does_not_sign_under_the_next_one() {
+        let mut before = crate::testing::cluster();
+        before.spec.external_cas = vec![authority("")];
+        assert!(before.signs_elsewhere());
+        let during = begin(&before, NewRoot::Generated, NOW, &OsRand).unwrap();
+        let after = finish(&during, &OsRand).unwrap();
+        assert!(!during.signs_elsewhere() && !after.signs_elsewhere(), "it has the old root's key only");
+        assert_eq!(after.external_cas_of(&before.root_ca).len(), 1, "it is still named, and with which root");
     }
 
     #[test]

@@ -7,7 +7,7 @@ use ca::{CertificateGrant, Csr, JoinGrant, Signer};
 use model::{Availability, Cluster, NodeId, Role, Timestamp};
 use rpc::proto::ca as pb;
 use rpc::proto::ca::node_ca_server::NodeCa;
-use seams::{RandExt as _, Seams};
+use seams::{RandExt as _, Seams, Tasks};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,6 +27,22 @@ pub(crate) struct CaService {
     seams: Seams,
     signers: Signers,
     door: Doorkeeper,
+    tasks: Tasks,
+}
+
+/// An admission whose node has no certificate yet. Without one it would never show up, and hold up for ever whatever waits for every
+/// node: so it is undone, also when nobody waits for the certificate any more (the joiner hung up).
+struct Admitted {
+    undo: Option<Undo>,
+    tasks: Tasks,
+}
+
+#[derive(Clone)]
+struct Undo {
+    store: Arc<dyn StoreClient>,
+    seams: Seams,
+    grant: JoinGrant,
+    id: NodeId,
 }
 
 /// Why a joiner got no certificate.
@@ -45,8 +61,8 @@ impl From<Status> for NotIssued {
 // === impl CaService ===
 
 impl CaService {
-    pub(crate) fn new(store: Arc<dyn StoreClient>, seams: Seams, signers: Signers) -> CaService {
-        CaService { store, seams, signers, door: Doorkeeper::new() }
+    pub(crate) fn new(store: Arc<dyn StoreClient>, seams: Seams, signers: Signers, tasks: Tasks) -> CaService {
+        CaService { store, seams, signers, door: Doorkeeper::new(), tasks }
     }
 
     async fn current(&self) -> Result<Snapshot, Status> {
@@ -73,15 +89,19 @@ impl CaService {
             Err(ProposeError::Conflict(Conflict::Changed { .. })) => return Err(NotIssued::Changed),
             outcome => outcome.map_err(not_committed),
         }?;
+        let (store, seams) = (self.store.clone(), self.seams.clone());
+        let undo = Undo { store, seams, grant: grant.clone(), id: id.clone() };
+        let admitted = Admitted { undo: Some(undo), tasks: self.tasks.clone() };
         // From the state that has the node: whoever has that state, or a later one, knows it. The check in the transaction says
         // that the cluster is still the same.
         let certificate_pem = match sign(&self.signers, cluster, index, &csr, &id, grant.role).await {
             Ok(chain) => chain,
             Err(e) => {
-                self.take_back(&grant, &id).await;
+                admitted.take_back().await;
                 return Err(NotIssued::Refused(e.into()));
             }
         };
+        admitted.stands();
         Ok(pb::IssueNodeCertificateResponse {
             node_id: id.to_string(),
             certificate_pem,
@@ -95,22 +115,54 @@ impl CaService {
         })
     }
 
-    /// Undoes an admission whose node gets no certificate: it comes again as another one, with the same token. As far as that can
-    /// be done; a node that never shows up is harmless.
-    async fn take_back(&self, grant: &JoinGrant, id: &NodeId) {
+    fn now(&self) -> Timestamp {
+        Timestamp::from_unix(self.seams.clock.unix_now())
+    }
+}
+
+// === impl Admitted ===
+
+impl Admitted {
+    /// There is a certificate.
+    fn stands(mut self) {
+        self.undo = None;
+    }
+
+    async fn take_back(mut self) {
+        if let Some(undo) = self.undo.clone() {
+            undo.run().await;
+        }
+        self.undo = None;
+    }
+}
+
+impl Drop for Admitted {
+    fn drop(&mut self) {
+        // Outside a runtime, or when the manager stops, nothing can be written any more.
+        let runs = tokio::runtime::Handle::try_current().is_ok() && !self.tasks.is_stopped();
+        if let Some(undo) = self.undo.take().filter(|_| runs) {
+            self.tasks.spawn("admission taken back", undo.run());
+        }
+    }
+}
+
+// === impl Undo ===
+
+impl Undo {
+    /// As far as it can be done; the node comes again as another one, with the same token.
+    async fn run(self) {
         for _ in 0..tokens::ATTEMPTS {
-            let Ok(state) = self.current().await else { return };
-            let Some(tx) = tokens::retraction(&state, grant, id, self.now()) else { return };
+            let Ok(state) = self.store.current().await else { return };
+            let now = Timestamp::from_unix(self.seams.clock.unix_now());
+            let Some(tx) = tokens::retraction(&state, &self.grant, &self.id, now) else { return };
             match self.store.propose(tx).await {
                 Err(ProposeError::Conflict(_)) => {}
-                Err(e) => return tracing::debug!(node = %id, error = %e, "a node without a certificate is left behind"),
+                Err(e) => {
+                    return tracing::debug!(node = %self.id, error = %e, "a node without a certificate is left behind");
+                }
                 Ok(_) => return,
             }
         }
-    }
-
-    fn now(&self) -> Timestamp {
-        Timestamp::from_unix(self.seams.clock.unix_now())
     }
 }
 

@@ -4,16 +4,20 @@
 use crate::ca_rotation::{self, Change};
 use api::{NewRoot, SwarmError};
 use ca::{CertificateGrant, Csr, Identity, Signer, external_client_config};
+use futures::StreamExt as _;
+use futures::stream::FuturesUnordered;
 use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
 use hyper::body::Bytes;
 use hyper::{Request, Uri, header};
 use hyper_util::rt::TokioIo;
-use model::{Cluster, RootCa};
+use model::{Cluster, NodeId, RootCa};
+use parking_lot::Mutex;
 use seams::{BoxStream, Seams};
+use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::watch;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::Instant;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
@@ -29,6 +33,10 @@ const ANSWER_BYTES_MAX: usize = 256 << 10;
 const WORDS_MAX: usize = 1500;
 /// Addresses of one host name that are tried.
 const ADDRS_MAX: usize = 4;
+/// For a connection to one of them while there is another: a host that cannot be reached at one may be well at the next.
+const TRY_MAX: Duration = Duration::from_secs(1);
+/// Certificates that are asked for at once. All nodes come within seconds when the first authority elsewhere is named.
+const TURNS_MAX: usize = 32;
 
 /// Signs certificates as the cluster says.
 #[derive(Clone)]
@@ -36,6 +44,15 @@ pub(crate) struct Signers {
     seams: Seams,
     /// Proves to an authority elsewhere who asks.
     identity: watch::Receiver<Option<Arc<Identity>>>,
+    turns: Arc<Semaphore>,
+    /// The nodes for which an authority elsewhere is being asked.
+    asking: Arc<Mutex<BTreeSet<NodeId>>>,
+}
+
+/// Somebody's turn to ask an authority elsewhere: one for a node, so that none floods it or takes the turns of the others.
+struct Turn {
+    asking: Arc<Mutex<BTreeSet<NodeId>>>,
+    node: NodeId,
 }
 
 /// There is no certificate.
@@ -73,12 +90,12 @@ fn here(e: impl std::fmt::Display) -> SignError {
 
 impl Signers {
     pub(crate) fn new(seams: Seams, identity: watch::Receiver<Option<Arc<Identity>>>) -> Signers {
-        Signers { seams, identity }
+        Signers { seams, identity, turns: Arc::new(Semaphore::new(TURNS_MAX)), asking: Arc::default() }
     }
 
     /// A node without an identity, which can show none.
     pub(crate) fn anonymous(seams: Seams) -> Signers {
-        Signers { seams, identity: watch::channel(None).1 }
+        Signers::new(seams, watch::channel(None).1)
     }
 
     /// A certificate that the state of this log index grants, with what leads from it to the roots.
@@ -95,11 +112,28 @@ impl Signers {
                 authority.issue_from(state_index, csr, grant, now, &*self.seams.rand).map_err(here)
             }
             Signer::Elsewhere(authority) => {
+                let end = Instant::now() + PATIENCE;
+                let _turn = self.turn(&grant.node_id, end).await?;
                 let request = authority.request(state_index, csr, grant).map_err(here)?;
                 let judge = |status, body: &[u8]| {
                     request.judge(status, body, self.seams.clock.unix_now()).map_err(|e| e.to_string())
                 };
-                self.ask_each(authority.root_pem(), authority.urls(), request.body(), judge).await
+                self.ask_each(end, authority.root_pem(), authority.urls(), request.body(), judge).await
+            }
+        }
+    }
+
+    /// Waits until this node's certificate may be asked for.
+    async fn turn(&self, node: &NodeId, end: Instant) -> Result<(Turn, OwnedSemaphorePermit), SignError> {
+        if !self.asking.lock().insert(node.clone()) {
+            return Err(SignError::Elsewhere(format!("it is being asked for one for node {node} already, try again")));
+        }
+        let turn = Turn { asking: self.asking.clone(), node: node.clone() };
+        match tokio::time::timeout_at(end, self.turns.clone().acquire_owned()).await {
+            Ok(permit) => Ok((turn, permit.map_err(here)?)),
+            Err(_elapsed) => {
+                let text = format!("{TURNS_MAX} others are waited for at this manager already, try again");
+                Err(SignError::Elsewhere(text))
             }
         }
     }
@@ -107,12 +141,12 @@ impl Signers {
     /// Asks the authorities one after the other, each for its share of the time that is left, until one gives what was asked for.
     async fn ask_each<T>(
         &self,
+        end: Instant,
         root_pem: &str,
         urls: &[String],
         body: &str,
         judge: impl Fn(u16, &[u8]) -> Result<T, String>,
     ) -> Result<T, SignError> {
-        let end = Instant::now() + PATIENCE;
         let tls = self.tls(root_pem)?;
         let mut refusals = Vec::new();
         for (n, url) in urls.iter().enumerate() {
@@ -139,12 +173,14 @@ impl Signers {
     /// Whether one of these is there, with a certificate of this root (SwarmKit `validateExternalCAURL`).
     pub(crate) async fn is_one_there(&self, root_pem: &str, urls: &[&str]) -> bool {
         let Ok(tls) = self.tls(root_pem) else { return false };
-        let knocks = urls.iter().map(|url| async {
-            let target = Target::parse(url)?;
-            self.connect(&target, tls.clone()).await.map(drop)
-        });
-        let knocked = tokio::time::timeout(PATIENCE, futures::future::join_all(knocks)).await;
-        knocked.is_ok_and(|all| all.iter().any(Result::is_ok))
+        let knock = |url: &&str| {
+            let (target, tls) = (Target::parse(url), tls.clone());
+            async move { self.connect(&target?, tls).await.map(drop) }
+        };
+        let knocks: FuturesUnordered<_> = urls.iter().map(knock).collect();
+        // The first one is enough: another may be silent for as long as one listens.
+        let answered = knocks.any(|knocked| std::future::ready(knocked.is_ok()));
+        tokio::time::timeout(PATIENCE, answered).await.unwrap_or(false)
     }
 
     async fn ask(&self, url: &str, tls: Arc<ClientConfig>, body: &str) -> Result<(u16, Bytes), String> {
@@ -163,8 +199,12 @@ impl Signers {
             }
         };
         let mut last = "its name has no address".to_owned();
-        for addr in addrs.into_iter().take(ADDRS_MAX) {
-            let stream = match self.seams.net.connect(addr).await {
+        let mut addrs = addrs.into_iter().take(ADDRS_MAX).peekable();
+        while let Some(addr) = addrs.next() {
+            let bound = if addrs.peek().is_some() { TRY_MAX } else { PATIENCE };
+            let late = |_elapsed| Err(std::io::ErrorKind::TimedOut.into());
+            let tried = tokio::time::timeout(bound, self.seams.net.connect(addr)).await;
+            let stream = match tried.unwrap_or_else(late) {
                 Ok(stream) => stream,
                 Err(e) => {
                     last = format!("it cannot be reached at {addr}: {e}");
@@ -241,9 +281,18 @@ impl Signers {
             let (now, rand) = (self.seams.clock.unix_now(), &*self.seams.rand);
             ca::cross_signed(new, &cluster.root_ca, (status, answer), now, rand).map_err(|e| e.to_string())
         };
-        self.ask_each(&cluster.root_ca.cert_pem, &urls, &body, judge).await.map_err(|e| {
+        let end = Instant::now() + PATIENCE;
+        self.ask_each(end, &cluster.root_ca.cert_pem, &urls, &body, judge).await.map_err(|e| {
             SwarmError::Internal(format!("unable to generate a cross-signed certificate for root rotation: {e}"))
         })
+    }
+}
+
+// === impl Turn ===
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        self.asking.lock().remove(&self.node);
     }
 }
 
@@ -315,6 +364,25 @@ impl Target {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn an_authority_is_asked_once_for_a_node_and_for_so_many_at_once() {
+        let signers = Signers::anonymous(seams::real::seams());
+        let node = |n: usize| format!("{n:025}").parse::<NodeId>().unwrap();
+        let turn = async |n: usize| signers.turn(&node(n), Instant::now() + PATIENCE).await;
+        let mut turns = Vec::new();
+        for n in 0..TURNS_MAX {
+            turns.push(turn(n).await.unwrap());
+        }
+        let refused = |turn: Result<_, SignError>| turn.map(drop).expect_err("refused").to_string();
+        let (again, began) = (refused(turn(0).await), Instant::now());
+        assert!(again.contains("for node 0000000000000000000000000 already"), "{again}");
+        let late = refused(turn(99).await);
+        assert!(late.contains("32 others are waited for") && began.elapsed() >= PATIENCE, "{late}");
+        turns.pop();
+        assert!(turn(99).await.is_ok(), "who waited in vain may come again");
+        assert!(turn(0).await.is_err() && turn(TURNS_MAX - 1).await.is_ok());
+    }
 
     #[test]
     fn only_https_urls_are_asked() {

@@ -138,7 +138,7 @@ impl Manager {
             disk: parts.seams.disk.clone(),
             snapshot_dir: parts.layout.raft().join("snapshots"),
         };
-        let generation = identity_generations(parts.identity.clone(), tasks);
+        let generation = generations(parts.identity.clone(), parts.channels.judged_by(), tasks);
         let dial = PeerDial { channels: parts.channels.clone(), generation };
         let raft = Raft::start(raft_parts, Arc::new(dial)).await?;
         let views = raft.watch(tasks);
@@ -206,6 +206,7 @@ impl Manager {
                 self.client.clone(),
                 self.seams.clone(),
                 self.signers.clone(),
+                self.tasks.clone(),
             )))
             .add_service(rpc::cluster_server(cluster))
             .add_service(rpc::dispatcher_server(dispatcher))
@@ -316,15 +317,27 @@ impl OtherExecManagers for Way {
 
 // --- derived watches ---
 
-/// Counts the identities that this node has had: channels that were made under an earlier one are to be replaced.
-fn identity_generations(
+/// Counts what channels are made with: the identities that this node has had, and the keys of the marks that others were judged by.
+/// Those that were made with earlier ones are to be replaced. (A manager that starts calls others before it has read what its log
+/// says, and so before it knows that key.)
+fn generations(
     mut identity: watch::Receiver<Option<Arc<ca::Identity>>>,
+    mut marks: watch::Receiver<Option<model::GrantKey>>,
     tasks: &Tasks,
 ) -> watch::Receiver<u64> {
     let (sender, receiver) = watch::channel(0);
     identity.mark_unchanged();
-    tasks.spawn("identity generations", async move {
-        while identity.changed().await.is_ok() {
+    marks.mark_unchanged();
+    tasks.spawn("channel generations", async move {
+        loop {
+            let changed = tokio::select! {
+                biased;
+                identity = identity.changed() => identity,
+                marks = marks.changed() => marks,
+            };
+            if changed.is_err() {
+                return;
+            }
             sender.send_modify(|n| *n += 1);
         }
     });
@@ -400,4 +413,26 @@ fn replace<T: PartialEq>(slot: &mut T, value: T) -> bool {
     let changed = *slot != value;
     *slot = value;
     changed
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rpc::ChannelTimings;
+
+    #[tokio::test]
+    async fn the_way_to_other_managers_is_opened_anew_when_they_are_judged_by_another_key() {
+        let (_identity, identity) = watch::channel(None);
+        let channels = Channels::new(seams::real::seams(), identity.clone(), ChannelTimings::default());
+        let tasks = Tasks::new();
+        let mut generation = generations(identity, channels.judged_by(), &tasks);
+        let key = ca::generate_grant_key(&seams::real::OsRand);
+        for (n, marks) in [(1, key.clone()), (2, model::GrantKey { required: true, ..key })] {
+            channels.judge_by(Some(marks.clone()));
+            generation.wait_for(|now| *now == n).await.expect("counted");
+            channels.judge_by(Some(marks));
+            assert!(!generation.has_changed().expect("counted"), "the same key changes nothing");
+        }
+        tasks.stop();
+    }
 }

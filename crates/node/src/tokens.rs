@@ -142,8 +142,9 @@ mod tests {
             let mut tx = Transaction::new(Timestamp(1));
             tx.create(crate::testing::cluster());
             store.propose(tx).await.expect("a cluster");
-            let service =
-                Arc::new(CaService::new(store.clone(), seams::real::seams(), Signers::anonymous(seams::real::seams())));
+            let (seams, tasks) = (seams::real::seams(), seams::Tasks::new());
+            let service = CaService::new(store.clone(), seams.clone(), Signers::anonymous(seams), tasks);
+            let service = Arc::new(service);
             World { store, service, csr_pem: NodeKey::generate().and_then(|key| key.csr_pem()).expect("a request") }
         }
 

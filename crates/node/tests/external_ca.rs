@@ -231,7 +231,7 @@ async fn what_is_wrong_elsewhere_is_told_to_the_joiner_and_costs_no_use_of_its_t
         (Mood::OtherKey, "it is for another key than the one that was sent"),
         (Mood::OtherRoot, "none that the swarm's root signed"),
         (Mood::Promotes, "it names another node, role or swarm"),
-        (Mood::Unmarked, "its DNS names are not the ones that were asked for"),
+        (Mood::Unmarked, "its names are not the ones that were asked for"),
     ] {
         ca.be(mood);
         let refused = ask().await.expect_err("there is no certificate");
@@ -243,6 +243,20 @@ async fn what_is_wrong_elsewhere_is_told_to_the_joiner_and_costs_no_use_of_its_t
         assert_eq!(state.nodes().len(), 1, "{mood:?}: nothing is left behind");
         assert_eq!(state.cluster().expect("a cluster").security.tokens["once"].uses_left, Some(1), "{mood:?}");
     }
+    // A joiner that hangs up while the authority takes its time leaves nothing behind either.
+    ca.be(Mood::Slow);
+    let before = ca.asked().len();
+    tokio::select! {
+        biased;
+        answer = ask() => panic!("it does not answer: {answer:?}"),
+        () = until("the authority to be asked", async || (ca.asked().len() > before).then_some(())) => {}
+    }
+    until("the admission to be taken back", async || {
+        let state = state(&hosts[0]).await;
+        let left = state.cluster()?.security.tokens["once"].uses_left;
+        (state.nodes().len() == 1 && left == Some(1)).then_some(())
+    })
+    .await;
     // The same as a user sees it; then a second authority helps out.
     ca.be(Mood::Refuses);
     let joiner = Host::start_with(new_net(), 1, &clock).await;
@@ -439,6 +453,13 @@ async fn roots_move_to_an_authority_elsewhere_and_back_as_in_swarmkit() {
     let Err(SwarmError::Invalid(why)) = hosts[0].node().check_external_cas(&without).await else { panic!("refused") };
     assert_eq!(why, nobody("current"));
     assert_eq!(refused(&[], NewRoot::Generated).await, nobody("current"));
+    // One that is silent does not hide one that answers.
+    let silent = hosts[0].seams().net.listen(format!("{}:0", hosts[0].ip).parse().expect("an address")).await;
+    let silent = silent.expect("a port");
+    let mute = ExternalCa { url: format!("https://{}/sign", silent.local_addr().expect("an address")), ..ca.spec() };
+    let with_both = with(cluster_of(&hosts[0]).await, &[mute, ca.spec()]);
+    hosts[0].node().check_external_cas(&with_both).await.expect("one of them answers");
+    drop(silent);
     let other = Cfssl::start(&hosts[0].ip, new_root(), &[&ca.root.cert_pem], &clock).await;
     assert_eq!(
         refused(&[ca.spec(), other.spec()], elsewhere(&other.root)).await,
@@ -459,7 +480,8 @@ async fn roots_move_to_an_authority_elsewhere_and_back_as_in_swarmkit() {
     rotate(&hosts[0], &[ca.spec()], || elsewhere(&ca.root)).await.expect("to the authority");
     let bring = || NewRoot::Given { cert_pem: ca.root.cert_pem.clone(), key_pem: ca.root.key_pem.clone() };
     ca.stop().await;
-    rotate(&hosts[0], &[], bring).await.expect("the key is here now");
+    // (As clients send it: they leave the authorities as they are.)
+    rotate(&hosts[0], &[ca.spec()], bring).await.expect("the key is here now");
     let cluster = cluster_of(&hosts[0]).await;
     assert!(cluster.root_ca.has_key() && cluster.root_ca.is(&ca.root.cert_pem) && !cluster.signs_elsewhere());
     other.stop().await;

@@ -200,6 +200,7 @@ async fn an_old_snapshot_is_gone_back_to_by_hand_only() {
     disk.remove(&newest).await.expect("removed");
     let refused = manager.try_boot().await.expect_err("there is a hole").to_string();
     assert!(refused.contains("a snapshot is missing"), "{refused}");
+    assert!(refused.contains("if it is the only manager, restore the swarm"), "{refused}");
 
     // As the operator's guide has it.
     disk.remove_dir(&Layout::new(manager.dir.path()).raft().join("log")).await.expect("removed");

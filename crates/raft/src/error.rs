@@ -58,7 +58,7 @@ pub enum StartError {
     Storage(String),
     /// The log was purged behind a snapshot that is not there.
     #[error(
-        "cannot start Raft from its disk: the newest snapshot covers the log up to entry {covered}, and the log lacks everything up to entry {purged}: a snapshot is missing. Put it back; or remove this manager from the swarm on another one (node demote, node rm), delete its Raft directory and join again"
+        "cannot start Raft from its disk: the newest snapshot covers the log up to entry {covered}, and the log lacks everything up to entry {purged}: a snapshot is missing. Put it back; or remove this manager from the swarm on another one (node demote, node rm), delete its Raft directory and join again; if it is the only manager, restore the swarm from a backup (the operator's guide says what is left to do without one, under Disks)"
     )]
     Missing {
         /// The last entry that the log has let go of.

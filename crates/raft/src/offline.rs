@@ -123,11 +123,7 @@ impl Offline {
         if at.index == 0 {
             return Err(OfflineError::Empty);
         }
-        let mut applied = 0;
-        if let Some(snapshot) = self.files.newest::<RT>().await.map_err(OfflineError::Read)? {
-            machine.restore(&snapshot.snapshot).map_err(OfflineError::State)?;
-            applied = snapshot.meta.last_log_id.map_or(0, |id| id.index);
-        }
+        let applied = self.restore(machine).await?;
         let Some((first, last)) = self.store.bounds().await.map_err(OfflineError::Read)? else { return Ok(at) };
         if first > applied + 1 && first > 0 && last > applied {
             return Err(OfflineError::Gap { first, snapshot: applied });
@@ -155,6 +151,22 @@ impl Offline {
             }
         }
         Ok(at)
+    }
+
+    /// Brings an empty state machine to the newest snapshot; gives the last entry that it covers, zero without one.
+    async fn restore(&self, machine: &dyn StateMachine) -> Result<u64, OfflineError> {
+        let newest = self.files.newest::<RT>().await.map_err(OfflineError::Read)?;
+        let covered = newest.as_ref().and_then(|s| s.meta.last_log_id).map_or(0, |id| id.index);
+        // What the log was purged behind is gone, and an older one that was kept beside it must not pass for it; even where no
+        // entry is left in the log that would show the hole.
+        let purged = self.log.clone().get_log_state().await.map_err(OfflineError::Read)?.last_purged_log_id;
+        if let Some(purged) = purged.filter(|purged| purged.index > covered) {
+            return Err(OfflineError::Gap { first: purged.index + 1, snapshot: covered });
+        }
+        if let Some(snapshot) = newest {
+            machine.restore(&snapshot.snapshot).map_err(OfflineError::State)?;
+        }
+        Ok(covered)
     }
 
     /// Makes the disk that of a group of one: `me`, under a Raft id that was never used, with this state at this position

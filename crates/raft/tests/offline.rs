@@ -242,11 +242,19 @@ async fn what_is_missing_or_damaged_is_told_and_nothing_is_changed() {
     let dir = tempfile::tempdir().unwrap();
     let log = stopped(dir.path(), 5).await;
     // The beginning is gone, and no snapshot has it.
-    let purged = rmp_serde::to_vec_named(&std::collections::BTreeMap::from([("leader_id", 1), ("index", 3)])).unwrap();
-    log.purge(3, purged.into()).await.unwrap();
+    let purge = async |index| {
+        let at = std::collections::BTreeMap::from([("leader_id", 1), ("index", index)]);
+        log.purge(index, rmp_serde::to_vec_named(&at).unwrap().into()).await.unwrap();
+    };
+    purge(3).await;
     let offline = Offline::new(Arc::new(log.clone()), Arc::new(FileDisk), dir.path().to_owned());
     let error = offline.replay(&List::default()).await.unwrap_err();
     assert!(matches!(error, OfflineError::Gap { first: 4, snapshot: 0 }), "{error}");
+    // Nor when nothing follows it: what is left would be taken for all there was.
+    let (_, last) = log.bounds().await.unwrap().unwrap();
+    purge(last).await;
+    let error = offline.replay(&List::default()).await.unwrap_err();
+    assert!(matches!(error, OfflineError::Gap { first, snapshot: 0 } if first == last + 1), "{error}");
     FileDisk.write_atomic(&dir.path().join("1.snapshot"), Bytes::from_static(b"noise"), 0o600).await.unwrap();
     let error = offline.replay(&List::default()).await.unwrap_err();
     assert!(matches!(error, OfflineError::Read(_)), "{error}");

@@ -37,7 +37,7 @@ struct Shared {
     timings: ChannelTimings,
     kept: Mutex<BTreeMap<Key, Kept>>,
     /// A manager's own: the key of the marks in certificates.
-    marks: Mutex<Option<GrantKey>>,
+    marks: watch::Sender<Option<GrantKey>>,
 }
 
 type Key = (SocketAddr, Option<NodeId>);
@@ -104,7 +104,13 @@ impl Channels {
     /// Channels that show the identity in `identity` (its latest value, at each new connection).
     pub fn new(seams: Seams, identity: watch::Receiver<Option<Arc<Identity>>>, timings: ChannelTimings) -> Channels {
         Channels {
-            shared: Arc::new(Shared { seams, identity, timings, kept: Mutex::default(), marks: Mutex::default() }),
+            shared: Arc::new(Shared {
+                seams,
+                identity,
+                timings,
+                kept: Mutex::default(),
+                marks: watch::Sender::new(None),
+            }),
         }
     }
 
@@ -137,11 +143,20 @@ impl Channels {
 
     /// For a manager: from now on new connections are judged by this key of the marks in certificates, too (docs/adr/0009).
     pub fn judge_by(&self, marks: Option<GrantKey>) {
-        let mut known = self.shared.marks.lock();
-        if *known != marks {
+        let changed = self.shared.marks.send_if_modified(|known| {
+            let changed = *known != marks;
             *known = marks;
+            changed
+        });
+        if changed {
             self.shared.kept.lock().clear();
         }
+    }
+
+    /// Changes with the key that new connections are judged by: whoever keeps a channel of its own has to open another one then, since
+    /// connections that stand were judged by the key of before, or by none.
+    pub fn judged_by(&self) -> watch::Receiver<Option<GrantKey>> {
+        self.shared.marks.subscribe()
     }
 
     /// Forgets the channels to an address, so that the next one connects afresh. Calls under way are not disturbed.
@@ -206,7 +221,7 @@ impl Channels {
         let expected = node.map_or(ExpectedServer::AnyManager, ExpectedServer::Manager);
         let shared = Arc::downgrade(&self.shared);
         Arc::new(move || {
-            let marks = shared.upgrade().and_then(|shared| shared.marks.lock().clone());
+            let marks = shared.upgrade().and_then(|shared| shared.marks.borrow().clone());
             let identity = identity.borrow().clone().ok_or(ConnectError::NoIdentity { to })?;
             let whose = format!("this node ({})", identity.node_id);
             if let Some(why) = ca::not_valid(&whose, identity.validity(), clock.unix_now()) {

@@ -38,7 +38,7 @@ fn samples() -> [Sample; 5] {
         Sample { number: 2, transaction: sample::transaction_2(), objects: sample::granted() },
         Sample { number: 3, transaction: sample::transaction_3(), objects: sample::beyond() },
         Sample { number: 4, transaction: sample::transaction_4(), objects: sample::plugins() },
-        Sample { number: 5, transaction: sample::transaction_5(), objects: sample::elsewhere() },
+        Sample { number: 5, transaction: sample::elsewhere::transaction(), objects: sample::elsewhere::objects() },
     ]
 }
 

@@ -1,6 +1,7 @@
 //! Which plugins of the node's engine are whose. Plugins have no labels: that one was installed for a service is known here
 //! only, and is on disk before it is installed. Pure.
 
+use engine::PluginState;
 use model::{ServiceId, Task, TaskId};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -14,6 +15,9 @@ pub(crate) struct OwnedPlugin {
     pub(crate) task: TaskId,
     /// The engine's id; `None` while nobody knows whether it was installed.
     pub(crate) id: Option<String>,
+    /// From where it was wanted when it was claimed last; empty as agents wrote it that did not say.
+    #[serde(default)]
+    pub(crate) remote: String,
     /// It is being removed.
     #[serde(skip)]
     pub(crate) leaving: bool,
@@ -30,8 +34,10 @@ pub(crate) struct Claim {
     pub(crate) name: String,
     pub(crate) service: ServiceId,
     pub(crate) task: TaskId,
-    /// The engine's id of the plugin that has the name.
-    pub(crate) found: Option<String>,
+    /// From where it wants it.
+    pub(crate) remote: String,
+    /// The plugin that has the name.
+    pub(crate) found: Option<PluginState>,
 }
 
 /// What becomes of a claim.
@@ -52,17 +58,18 @@ pub(crate) enum Claimed {
 impl OwnedPlugins {
     /// Gives the plugin to a task, if it may have it. `outlives` says whether a task is active and newer than the one that asks.
     pub(crate) fn claim(&mut self, claim: Claim, outlives: impl Fn(&TaskId) -> bool) -> Claimed {
-        let Claim { name, service, task, found } = claim;
+        let Claim { name, service, task, remote, found } = claim;
         match self.0.get(&name) {
             Some(owned) if owned.leaving => return Claimed::Leaving,
             Some(owned) if owned.service != service => return Claimed::Taken,
             Some(owned) if owned.task != task && outlives(&owned.task) => return Claimed::Handed,
             // Somebody removed ours and installed another by hand.
-            Some(owned) if !owned.may_be(found.as_deref()) => return Claimed::Taken,
+            Some(owned) if !owned.may_be(found.as_ref()) => return Claimed::Taken,
             None if found.is_some() => return Claimed::Taken,
             _ => {}
         }
-        self.0.insert(name, OwnedPlugin { service, task, id: found, leaving: false });
+        let id = found.map(|plugin| plugin.id);
+        self.0.insert(name, OwnedPlugin { service, task, id, remote, leaving: false });
         Claimed::Granted
     }
 
@@ -91,12 +98,13 @@ impl OwnedPlugins {
 // === impl OwnedPlugin ===
 
 impl OwnedPlugin {
-    /// True when the plugin with this id can be it; `None`: there is none of its name.
-    pub(crate) fn may_be(&self, found: Option<&str>) -> bool {
+    /// True when this plugin can be it; `None`: there is none of its name.
+    pub(crate) fn may_be(&self, found: Option<&PluginState>) -> bool {
         match (&self.id, found) {
-            (Some(own), Some(found)) => own == found,
-            // Not there, or installed by a call whose answer was lost.
-            _ => true,
+            (Some(own), Some(found)) => *own == found.id,
+            // Installed by a call whose answer was lost; what came from elsewhere was not.
+            (None, Some(found)) => self.remote.is_empty() || found.is_from(&self.remote),
+            (_, None) => true,
         }
     }
 }
@@ -115,10 +123,26 @@ mod tests {
             name: "net:latest".into(),
             service: service(service_name),
             task: task_id(task),
-            found: found.map(str::to_owned),
+            remote: "registry/net:1".into(),
+            found: found.map(|id| installed(id, "registry/net:1")),
         };
         // A task with a higher number is newer, and those above 100 are over.
         owned.claim(claim, |other| *other > task_id(task) && *other < task_id(100))
+    }
+
+    fn installed(id: &str, remote: &str) -> PluginState {
+        PluginState { id: id.into(), remote: remote.into(), ..PluginState::default() }
+    }
+
+    #[test]
+    fn while_nobody_knows_whether_it_was_installed_one_from_elsewhere_is_somebody_elses() {
+        let mut owned = OwnedPlugins::default();
+        assert_eq!(claim(&mut owned, 'a', 1, None), Claimed::Granted);
+        let it = &owned.0["net:latest"];
+        assert!(it.may_be(Some(&installed("x", "registry/net:1"))) && it.may_be(None));
+        assert!(!it.may_be(Some(&installed("x", "registry/net:2"))));
+        owned.found("net:latest", &task_id(1), Some("x".into()));
+        assert!(owned.0["net:latest"].may_be(Some(&installed("x", "registry/net:2"))), "an upgrade of it");
     }
 
     #[test]
@@ -159,7 +183,8 @@ mod tests {
         let mut owned = OwnedPlugins::default();
         let task = a_plugin_task(1, "net", "registry/net:1");
         let id = task.service_id.clone();
-        owned.claim(Claim { name: "net:latest".into(), service: id, task: task.id.clone(), found: None }, |_| false);
+        let (name, remote) = ("net:latest".into(), "registry/net:1".into());
+        owned.claim(Claim { name, service: id, task: task.id.clone(), remote, found: None }, |_| false);
         assert_eq!(owned.unneeded([&task].into_iter()), Vec::<String>::new());
         let other = Task { service_id: service('z'), ..task.clone() };
         let renamed = Task { spec: a_plugin_task(1, "other", "registry/net:1").spec, ..task };

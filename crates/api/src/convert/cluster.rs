@@ -97,7 +97,9 @@ fn external_ca(sent: docker_api::ExternalCa) -> Result<ExternalCa, Failure> {
         )));
     }
     let uri = sent.url.parse::<http::Uri>().ok().filter(|uri| {
-        let plain = uri.authority().is_some_and(|a| !a.host().is_empty() && !a.as_str().contains('@'));
+        // A port that is none would be read over, and another one asked.
+        let whole = |a: &http::uri::Authority| a.port().is_some() || a.as_str() == a.host();
+        let plain = uri.authority().is_some_and(|a| !a.host().is_empty() && !a.as_str().contains('@') && whole(a));
         uri.scheme_str() == Some("https") && plain
     });
     if uri.is_none() {

@@ -18,7 +18,7 @@ pub(super) fn mount_in(m: docker_api::Mount) -> Result<Mount, Failure> {
         _ => return Err(Failure::bad_request(format_args!("invalid MountType: {:?}", m.kind))),
     };
     check(&m, kind)?;
-    let bind = m.bind_options.unwrap_or_default();
+    let bind = bind_in(m.bind_options.unwrap_or_default());
     let volume = m.volume_options.unwrap_or_default();
     let driver = volume.driver_config.unwrap_or_default();
     let tmpfs = m.tmpfs_options.unwrap_or_default();
@@ -43,6 +43,13 @@ pub(super) fn mount_in(m: docker_api::Mount) -> Result<Mount, Failure> {
         tmpfs_options: tmpfs.options,
         image_subpath: m.image_options.unwrap_or_default().subpath,
     })
+}
+
+/// A propagation that was left out is shown as its default beside other options, and must be the same when it comes back.
+fn bind_in(bind: docker_api::BindOptions) -> docker_api::BindOptions {
+    let silent = docker_api::BindOptions { propagation: String::new(), ..bind.clone() };
+    let says_more = silent != docker_api::BindOptions::default();
+    if says_more && bind.propagation.eq_ignore_ascii_case(PROPAGATION_DEFAULT) { silent } else { bind }
 }
 
 /// What the engine would refuse on the node, refused here (moby `volume/mounts/linux_parser.go`).

@@ -82,7 +82,11 @@ impl DockerEngine {
         let version = self.client().await?.client_version();
         let request = Request::get(format!("/v{version}/plugins/{name}/json"));
         match self.raw("look at a plugin", READ_TIMEOUT, request, Vec::new(), DESCRIPTION_BYTES_MAX).await? {
-            Answer::Whole(status, body) if status.is_success() => Ok(serde_json::from_slice(&body).ok()),
+            Answer::Whole(status, body) if status.is_success() => match serde_json::from_slice::<Value>(&body) {
+                // By its id alone it is told from one that somebody installed by hand.
+                Ok(json) if json["Id"].as_str().is_some_and(|id| !id.is_empty()) => Ok(Some(json)),
+                _ => Err(nonsense()),
+            },
             Answer::Whole(status, _) if status.as_u16() == 404 => Ok(None),
             Answer::Whole(status, body) => Err(refused(status, &body)),
             Answer::Tunnel(..) => Err(nonsense()),
@@ -144,6 +148,8 @@ impl DockerEngine {
                 "{why}: the plugin asks for others than it is granted (GET /plugins/privileges?remote={} says which)",
                 source.remote
             ))),
+            // Somebody else installed one of that name while it was pulled.
+            Err(EngineError::Failed(why)) if why.ends_with(" already exists") => Err(EngineError::Conflict(why)),
             // It is the registry that does not answer.
             Err(slow @ EngineError::Timeout { .. }) => Err(EngineError::Failed(slow.to_string())),
             done => done,

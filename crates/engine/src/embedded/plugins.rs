@@ -155,6 +155,9 @@ impl Plugins for EmbeddedEngine {
     async fn plugin_enable(&self, name: &str) -> Result<(), EngineError> {
         self.plugin_call(Call::PluginEnable, name, |p| {
             let record = p.get_mut(name)?;
+            if record.state.enabled {
+                return Err(EngineError::Conflict(format!("already enabled: plugin {name} is enabled")));
+            }
             if Behaviour::of(&record.state.remote).no_start {
                 return Err(EngineError::Failed(
                     "dial unix /run/docker/plugins/plugin.sock: connect: no such file".into(),

@@ -116,12 +116,15 @@ impl Keeper {
 
     /// There is a new certificate, and the reason for it still holds: when to try again. The session may not have heard yet of what
     /// the manager knows; or the clocks differ, and then the next one will be no better.
-    fn in_vain(&mut self, why: Why, identity: &Identity) -> Duration {
+    fn in_vain(&mut self, why: Why, identity: &Identity, now: Duration) -> Duration {
         let wait = self.failed(why);
         if why != Why::Age {
             return wait;
         }
-        let pause = (identity.expiry() / 20).min(CLOCK_PAUSE_MAX);
+        // An authority elsewhere may begin certificates long ago: one that has an hour left must not be used up by the pause.
+        let left = identity.validity().1.saturating_sub(now) / 2;
+        let left = if left.is_zero() { CLOCK_PAUSE_MAX } else { left.max(LOOK) };
+        let pause = (identity.expiry() / 20).min(CLOCK_PAUSE_MAX).min(left);
         self.due = Some((why, Instant::now() + pause));
         pause.min(LOOK)
     }
@@ -169,7 +172,7 @@ impl Member {
                     let text = "a new certificate is old already by this node's clock; compare it with the managers'";
                     tracing::warn!(until, clock, "{text}");
                 }
-                keeper.in_vain(why, &identity)
+                keeper.in_vain(why, &identity, now)
             }
             Ok(()) => {
                 keeper.due = None;
@@ -433,15 +436,27 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_clock_that_is_ahead_costs_no_certificate_every_few_seconds() {
         let mut cluster = crate::testing::cluster();
-        for (expiry_h, pause) in [(1, Duration::from_secs(180)), (2160, CLOCK_PAUSE_MAX)] {
-            cluster.spec.node_cert_expiry = Duration::from_secs(expiry_h * 3600);
+        // (Validity, what is left of it by the node's clock, pause.)
+        let s = Duration::from_secs;
+        for (expiry_h, left, pause) in [
+            (1, s(1200), s(180)),
+            (2160, s(2160 * 360), CLOCK_PAUSE_MAX),
+            (2160, s(3600), s(1800)),
+            (1, Duration::ZERO, s(180)),
+        ] {
+            cluster.spec.node_cert_expiry = s(expiry_h * 3600);
+            let late = NOW + cluster.spec.node_cert_expiry - left;
             let identity = identity(&cluster, Role::Worker, 0, NOW);
             let mut keeper = Keeper::new(&identity, &OsRand);
             assert_eq!(keeper.wait(Why::Age, &OsRand), Duration::ZERO);
-            assert_eq!(keeper.in_vain(Why::Age, &identity), LOOK, "a clock may be set meanwhile");
+            assert_eq!(keeper.in_vain(Why::Age, &identity, late), LOOK, "a clock may be set meanwhile");
             assert_eq!(keeper.wait(Why::Age, &OsRand), pause);
             assert_eq!(keeper.wait(Why::Role, &OsRand), Duration::ZERO, "another reason is not held up");
-            assert_eq!(keeper.in_vain(Why::Role, &identity), RETRY, "what a session has not heard yet it hears soon");
+            assert_eq!(
+                keeper.in_vain(Why::Role, &identity, late),
+                RETRY,
+                "what a session has not heard yet it hears soon"
+            );
         }
     }
 

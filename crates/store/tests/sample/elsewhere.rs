@@ -1,10 +1,10 @@
 //! What number 5 added: authorities elsewhere and their marks, Raft's settings, and the runs that a schedule has open.
 
-use super::{cluster, id, map, node, service};
+use super::{cluster, map, node, service};
 use model::*;
 use swarmlite_store::{Object, Transaction};
 
-pub(crate) fn elsewhere() -> Vec<Object> {
+pub(crate) fn objects() -> Vec<Object> {
     let mut cluster = cluster();
     cluster.spec.raft = RaftSettings {
         keep_old_snapshots: 3,
@@ -21,14 +21,13 @@ pub(crate) fn elsewhere() -> Vec<Object> {
     let description = node.description.get_or_insert_default();
     description.tls = Some(NodeTls { granted: true, ..NodeTls::default() });
     let mut service = service();
-    service.progress.cron =
-        Some(CronState { started: Some(8), open: [(7, 2), (8, 0)].into(), ..CronState::default() });
+    service.progress.cron = Some(CronState { started: Some(8), open: [(7, 2), (8, 0)].into(), ..CronState::default() });
     vec![cluster.into(), node.into(), service.into()]
 }
 
-pub(crate) fn transaction_5() -> Transaction {
+pub(crate) fn transaction() -> Transaction {
     let mut transaction = Transaction::new(Timestamp(95));
-    for object in elsewhere() {
+    for object in objects() {
         transaction.create(object);
     }
     transaction

@@ -1,9 +1,7 @@
 //! One object of each kind, with every field set.
 #![allow(dead_code)] // each test binary uses its part
 
-mod elsewhere;
-
-pub(crate) use elsewhere::{elsewhere, transaction_5};
+pub(crate) mod elsewhere;
 
 use model::*;
 use std::collections::BTreeMap;
