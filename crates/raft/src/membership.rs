@@ -17,6 +17,8 @@ type Changed<RT> =
 
 /// How often the progress of a learner, or of another change, is looked at.
 const POLL: Duration = Duration::from_millis(20);
+/// A member that has stopped publishes nothing more; the change is committed all the same.
+const SEEN_WITHIN: Duration = Duration::from_secs(1);
 
 // === impl Raft (membership) ===
 
@@ -174,8 +176,26 @@ impl<RT: AsyncRuntime> Raft<RT> {
                 Err(MembershipError::InProgress) if openraft::Instant::elapsed(&begun) < limit => {
                     TypeConfig::<RT>::sleep(POLL).await;
                 }
+                Ok(index) => {
+                    self.seen(index).await;
+                    return Ok(index);
+                }
                 outcome => return outcome,
             }
+        }
+    }
+
+    /// Waits until the view shows the membership of an entry that is committed. It is published a moment after the answer, and whoever
+    /// makes one change after another judges the next one by it.
+    async fn seen(&self, index: u64) {
+        let begun = TypeConfig::<RT>::now();
+        let shown = || {
+            let metrics = self.inner.metrics();
+            let m: &RaftMetrics<TypeConfig<RT>> = &metrics.borrow_watched();
+            m.membership_config.log_id().as_ref().is_some_and(|id| id.index >= index)
+        };
+        while !shown() && openraft::Instant::elapsed(&begun) < SEEN_WITHIN {
+            TypeConfig::<RT>::sleep(POLL).await;
         }
     }
 
